@@ -1,0 +1,84 @@
+"""What a person writes about a server: which engine, which model, where it is or how it is started."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from engines.contract import Endpoint
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Spec(BaseModel):
+    """Base of everything a person writes: frozen, and a field we do not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Attached(Spec):
+    """A server that somebody else runs."""
+
+    kind: Literal["attached"] = "attached"
+    url: Annotated[str, Field(max_length=2000, examples=["http://127.0.0.1:8000"])]
+    #: name of the secret that holds the bearer token; the value itself never enters a spec
+    api_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)] | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _is_a_base_url(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("must be an http:// or https:// URL with a host, such as http://127.0.0.1:8000")
+        if parts.username or parts.password:
+            raise ValueError("must not carry credentials; name the variable that holds the token in api_key_env")
+        if parts.query or parts.fragment:
+            raise ValueError("must be a base URL without query or fragment")
+        try:
+            _ = parts.port
+        except ValueError:
+            raise ValueError("has a port that is not a number from 0 to 65535") from None
+        return url.rstrip("/")
+
+
+class Launched(Spec):
+    """A server that the worker starts as a local process for the run."""
+
+    kind: Literal["process"] = "process"
+    #: a model folder or a name the engine resolves itself
+    model_path: Annotated[str, Field(min_length=1, max_length=1000)]
+    #: further arguments of the engine's own command line
+    args: tuple[Annotated[str, Field(max_length=1000)], ...] = ()
+    #: further environment variables; never secrets
+    env: dict[str, str] = Field(default_factory=dict)
+    #: port to listen on; 0 takes a free one
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
+    #: longest wait for the first real generation
+    ready_timeout_s: Annotated[float, Field(gt=0, le=7200)] = 900.0
+
+
+class TargetSpec(Spec):
+    """A running endpoint: engine, model, where it is, what it runs on, the resources it occupies."""
+
+    engine: Annotated[Name, Field(examples=["vllm"])]
+    #: the model's name as the server knows it
+    model: Annotated[Name, Field(examples=["mistralai/Mistral-7B-Instruct-v0.2"])]
+    reach: Annotated[Attached | Launched, Field(discriminator="kind")]
+    endpoint: Endpoint | None = None
+    #: stated hardware, such as "A100-80GB"; `None`: unknown, so no roofline
+    hardware: Name | None = None
+    gpus: Annotated[int, Field(ge=1, le=1024)] = 1
+    #: stated precision, such as "BF16"
+    precision: Annotated[Name, Field(examples=["BF16"])] | None = None
+    #: "as-shipped" or "matched": like is compared with like
+    flag_class: Annotated[str, Field(max_length=50)] = "as-shipped"
+    #: flags of an attached server, stated by whoever runs it
+    flags: tuple[Annotated[str, Field(max_length=1000)], ...] = ()
+    #: what it occupies, such as "gpu:0"; empty: the target itself
+    resources: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = ()
+    #: local tokenizer file or folder of the model; `None`: the engine's own /tokenize, else approximate
+    tokenizer: Annotated[str, Field(max_length=1000)] | None = None
+    #: further request headers; no credentials
+    headers: dict[str, str] = Field(default_factory=dict)

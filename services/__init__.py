@@ -1,0 +1,1 @@
+"""MANY RUNS: asked for, queued, kept, compared, shown."""
