@@ -1,0 +1,43 @@
+"""The `enginebench` command. Exit codes: 0 good, 1 the run failed or is not VALID, 2 wrong use.
+
+Each command's module is imported when its parser is built, and must import nothing heavy by itself: one run without a
+service has to start in well under a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib.metadata import version
+
+from services.cli import compare, demo, jobs, run, runs, serve, targets, workloads
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="enginebench",
+        description="Measure LLM inference engines with numbers that can be trusted.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"enginebench {version('enginebench')}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in (run, demo, serve, jobs, runs, compare, targets, workloads):
+        command.add_parser(commands)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of the console script; returns the exit code."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        return int(arguments.func(arguments))
+    except KeyboardInterrupt:
+        print("enginebench: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
