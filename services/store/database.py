@@ -8,10 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import InterfaceError, OperationalError
-
-#: What an outage raises: retry on these, or answer 503.
-Unavailable = (OperationalError, InterfaceError)
 
 #: Longest wait for SQLite's one writer.
 BUSY_TIMEOUT_S = 30.0
@@ -50,7 +46,7 @@ def open_database(url: str) -> Database:
     """Open `sqlite:///path` or `postgresql://…`; nothing is asked of the server yet.
 
     Raises:
-        BadQuery: the URL is neither.
+        BadInput: the URL is neither.
     """
     raise NotImplementedError
 
@@ -61,7 +57,7 @@ def migrate(url: str) -> None:
 
 
 def ping(database: Database) -> None:
-    """Ask the database for something; raises one of `Unavailable` where it does not answer."""
+    """Ask the database for something; raises `Unavailable` where it does not answer."""
     raise NotImplementedError
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench_runner.plan.spec import RunSpec
+from services.domain.job import PlannedRun
 from services.store.database import Database
-from services.store.rows import Job, Page, QueuedRun, Run
+from services.store.rows import Job, Page, Run
 
 
 def enqueue(
@@ -17,7 +17,7 @@ def enqueue(
     name: str,
     labels: Mapping[str, str],
     priority: int,
-    runs: Sequence[QueuedRun],
+    runs: Sequence[PlannedRun],
     idempotency_key: str | None = None,
     body_digest: str = "",
 ) -> tuple[Job, bool]:
@@ -27,13 +27,8 @@ def enqueue(
         The job, and whether it is new: the same key with the same body gives the job that is there.
 
     Raises:
-        IdempotencyConflict: the key was used with another body.
+        Conflict: the key was used with another body.
     """
-    raise NotImplementedError
-
-
-def occupied(run_spec: RunSpec) -> tuple[str, ...]:
-    """What a run occupies where nobody says: the resources its target names, else the target's own address."""
     raise NotImplementedError
 
 
@@ -55,7 +50,7 @@ def list_jobs(
     limit: int = 50,
     cursor: str | None = None,
 ) -> Page[Job]:
-    """Newest first. Raises BadQuery for a cursor that is not ours."""
+    """Newest first. Raises BadInput for a cursor that is not ours."""
     raise NotImplementedError
 
 

@@ -28,22 +28,6 @@ ENDED = (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True)
-class QueuedRun:
-    """One run as a job asks for it."""
-
-    run_spec: RunSpec
-    #: name in /targets, or what the job calls an inline target
-    target_name: str
-    workload_name: str
-    #: the same target with other flags is an arm of its own; "" where there is one only
-    arm: str = ""
-    #: what it occupies while it runs; empty: see `services.store.jobs.occupied`
-    resources: tuple[str, ...] = ()
-    #: index in the job's runs of the one whose output lengths this one asks for ("length-matched")
-    lengths_from: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Job:
     """What a person asked for. Its status is derived from its runs."""
 
@@ -106,7 +90,6 @@ class Run:
     model: str
     target: str
     workload: str
-    arm: str
     #: `None`: not stated
     hardware: str | None
     precision: str | None

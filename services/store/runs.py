@@ -43,7 +43,7 @@ def list_runs(
     """A page of runs, stable under inserts: a cursor names the last row shown, not a count.
 
     Raises:
-        BadQuery: an unknown sort field, or a cursor that is not ours or belongs to another sort.
+        BadInput: an unknown sort field, or a cursor that is not ours or belongs to another sort.
     """
     raise NotImplementedError
 

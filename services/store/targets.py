@@ -10,7 +10,7 @@ from services.store.rows import Page, StoredTarget
 
 
 def create_target(database: Database, *, name: str, spec: Mapping[str, Any], description: str = "") -> StoredTarget:
-    """Raises AlreadyExists."""
+    """Raises Conflict."""
     raise NotImplementedError
 
 
@@ -22,7 +22,7 @@ def get_target(database: Database, name: str) -> StoredTarget:
 def list_targets(
     database: Database, *, engine: str | None = None, limit: int = 50, cursor: str | None = None
 ) -> Page[StoredTarget]:
-    """By name. Raises BadQuery for a cursor that is not ours."""
+    """By name. Raises BadInput for a cursor that is not ours."""
     raise NotImplementedError
 
 
