@@ -1,0 +1,118 @@
+"""Job -> runs: targets × workloads × repeats, in the order asked for. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from bench_runner.plan.spec import RunSpec, WorkloadSpec
+from engines.spec import TargetSpec
+from services.domain.errors import BadInput, Problem
+from services.domain.job import (
+    MOST_RUNS,
+    Arm,
+    JobSpec,
+    resolve_arms,
+    resolve_workloads,
+)
+from services.domain.target import occupied_resources
+from services.store.rows import QueuedRun
+
+
+def expand(
+    job: JobSpec,
+    stored: Mapping[str, TargetSpec],
+    *,
+    presets: Mapping[str, WorkloadSpec],
+    stops_early: Callable[[TargetSpec], bool],
+    seed: int,
+) -> tuple[QueuedRun, ...]:
+    """Every run of the job, in the order it wants them.
+
+    Args:
+        job: as asked for.
+        stored: the stored targets it may name.
+        presets: the workloads it may name.
+        stops_early: the target's engine cannot be told to ignore EOS in a request.
+        seed: the job's own, or the one drawn for it.
+
+    Raises:
+        BadInput: unknown names, names given twice, too many runs, or lengths that nobody can give.
+    """
+    arms = resolve_arms(job, stored)
+    workloads = resolve_workloads(job, presets)
+    total = len(arms) * len(workloads) * job.repeats
+    if total > MOST_RUNS:
+        raise BadInput(
+            Problem(
+                "repeats",
+                f"{len(arms)} targets × {len(workloads)} workloads × {job.repeats} repeats are {total} runs",
+                f"ask for at most {MOST_RUNS} runs in one job",
+            )
+        )
+    givers = {w.name: _length_giver(w, arms, stops_early) for w in workloads}
+    cells = list(_cells_in_order(job, arms, workloads))
+    positions = {(arm.name, w.name, repeat): position for position, (arm, w, repeat) in enumerate(cells)}
+    return tuple(
+        QueuedRun(
+            run_spec=RunSpec(
+                target=arm.spec,
+                workload=workload,
+                limits=job.limits,
+                slo=job.slo,
+                seed=seed,
+                repeat=repeat,
+                keep_raw=job.keep_raw,
+            ),
+            target_name=arm.target_name,
+            arm=arm.arm,
+            workload_name=workload.name,
+            resources=occupied_resources(arm.spec),
+            lengths_from=_lengths_from(givers[workload.name], arm, workload, repeat, positions),
+        )
+        for arm, workload, repeat in cells
+    )
+
+
+def _cells_in_order(
+    job: JobSpec, arms: tuple[Arm, ...], workloads: tuple[WorkloadSpec, ...]
+) -> Iterator[tuple[Arm, WorkloadSpec, int]]:
+    match job.order:
+        case "grouped":
+            for arm in arms:
+                for workload in workloads:
+                    for repeat in range(job.repeats):
+                        yield arm, workload, repeat
+        case "interleaved" | "abba":
+            for repeat in range(job.repeats):
+                backwards = job.order == "abba" and repeat % 2 == 1
+                for workload in workloads:
+                    for arm in reversed(arms) if backwards else arms:
+                        yield arm, workload, repeat
+
+
+def _length_giver(
+    workload: WorkloadSpec, arms: tuple[Arm, ...], stops_early: Callable[[TargetSpec], bool]
+) -> str | None:
+    """The arm whose lengths the others ask for; `None` where lengths are known or given."""
+    if workload.lengths != "length-matched" or workload.matched_output_tokens is not None:
+        return None
+    early = [arm.name for arm in arms if stops_early(arm.spec)]
+    if len(early) != 1:
+        problem = (
+            "every engine of the job can be told to ignore EOS"
+            if not early
+            else f"more than one engine may stop early ({', '.join(early)})"
+        )
+        mend = "use lengths: ignore-eos" if not early else "give matched_output_tokens, or one such target a job"
+        raise BadInput(Problem(f"workloads.{workload.name}.lengths", problem, mend))
+    return early[0]
+
+
+def _lengths_from(
+    giver: str | None,
+    arm: Arm,
+    workload: WorkloadSpec,
+    repeat: int,
+    positions: Mapping[tuple[str, str, int], int],
+) -> int | None:
+    return None if giver is None or giver == arm.name else positions[giver, workload.name, repeat]

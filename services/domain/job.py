@@ -1,0 +1,216 @@
+"""A Job: what a person asked for, and the runs it expands into. Pure; what may be refused is in `admission`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
+
+from bench_runner.plan.spec import Limits, Slo, WorkloadSpec
+from engines.contract import Endpoint
+from engines.spec import Attached, Launched, Spec, TargetSpec
+from services.domain.errors import BadInput, Problem
+from services.domain.target import NamedTarget, TargetName
+from services.domain.text import refuse_unstorable
+
+#: More than this is a mistake, or several jobs.
+MOST_RUNS = 10_000
+
+JOB_EXAMPLE: dict[str, Any] = {
+    "name": "vLLM against TGI",
+    "targets": ["vllm-mistral-7b", "tgi-mistral-7b"],
+    "workloads": ["burst-100x128x128"],
+    "repeats": 3,
+    "labels": {"team": "inference"},
+}
+
+
+class TargetArm(Spec):
+    """A stored target with other flags, as an arm of its own. What is left out is the stored target's."""
+
+    like: TargetName
+    name: TargetName
+    endpoint: Endpoint | None = None
+    #: where the server with these flags listens; attached targets only
+    url: Annotated[str, Field(max_length=2000)] | None = None
+    #: further arguments of its command line; launched targets only
+    args: tuple[Annotated[str, Field(max_length=1000)], ...] | None = None
+    flags: tuple[Annotated[str, Field(max_length=1000)], ...] | None = None
+    flag_class: Annotated[str, Field(max_length=50)] | None = None
+    precision: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+
+
+def _target_form(value: object) -> str | None:
+    match value:
+        case str():
+            return "stored"
+        case TargetArm() | {"like": _}:
+            return "arm"
+        case NamedTarget() | dict():
+            return "inline"
+        case _:
+            return None
+
+
+def _workload_form(value: object) -> str | None:
+    match value:
+        case str():
+            return "preset"
+        case WorkloadSpec() | dict():
+            return "inline"
+        case _:
+            return None
+
+
+TargetChoice = Annotated[
+    Annotated[TargetName, Tag("stored")] | Annotated[TargetArm, Tag("arm")] | Annotated[NamedTarget, Tag("inline")],
+    Discriminator(
+        _target_form,
+        custom_error_type="target_form",
+        custom_error_message="must be the name of a stored target, a target with a name, or an arm with `like`",
+    ),
+]
+WorkloadChoice = Annotated[
+    Annotated[
+        Annotated[str, Field(min_length=1, max_length=100, examples=["burst-100x128x128"])],
+        Tag("preset"),
+    ]
+    | Annotated[WorkloadSpec, Tag("inline")],
+    Discriminator(
+        _workload_form,
+        custom_error_type="workload_form",
+        custom_error_message="must be the name of a preset or a workload",
+    ),
+]
+Label = Annotated[str, Field(max_length=200)]
+LabelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=100)]
+
+
+class JobSpec(Spec):
+    """Targets × workloads × repeats, as one person asks for it."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [JOB_EXAMPLE]})
+
+    name: Annotated[str, Field(max_length=200)] = ""
+    targets: Annotated[tuple[TargetChoice, ...], Field(min_length=1, max_length=100)]
+    workloads: Annotated[tuple[WorkloadChoice, ...], Field(min_length=1, max_length=100)]
+    repeats: Annotated[int, Field(ge=1, le=1000)] = 1
+    #: "interleaved": all cells once, then all again, so that drift favours nobody; "abba": the same, every other
+    #: round backwards; "grouped": all repeats of a cell in a row
+    order: Literal["interleaved", "grouped", "abba"] = "interleaved"
+    labels: Annotated[dict[LabelName, Label], Field(max_length=50)] = Field(default_factory=dict)
+    #: higher is claimed first
+    priority: Annotated[int, Field(ge=-100, le=100)] = 0
+    #: `None`: drawn when the job is accepted, so that no two jobs send the same prompts to a prefix cache
+    seed: Annotated[int, Field(ge=0, le=2**53 - 1)] | None = None
+    slo: Slo | None = None
+    limits: Limits = Limits()
+    #: keep the raw bytes of every response, not only of failed ones
+    keep_raw: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_storable(cls, value: object) -> object:
+        return refuse_unstorable(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One target of a job, resolved: the target as it is now, and the names its runs carry."""
+
+    target_name: str
+    #: "" for a target as it was stored or given
+    arm: str
+    spec: TargetSpec
+
+    @property
+    def name(self) -> str:
+        """What tells it from the job's other targets."""
+        return self.arm or self.target_name
+
+
+def resolve_arms(job: JobSpec, stored: Mapping[str, TargetSpec]) -> tuple[Arm, ...]:
+    """Every target of the job by name.
+
+    Raises:
+        BadInput: a name is not stored, is given twice, or an arm asks for what its target does not have.
+    """
+    arms: list[Arm] = []
+    problems: list[Problem] = []
+    for position, choice in enumerate(job.targets):
+        field = f"targets.{position}"
+        try:
+            arm = _resolve_arm(choice, stored, field)
+        except BadInput as error:
+            problems += error.problems
+            continue
+        if arm.name in {other.name for other in arms}:
+            problems.append(Problem(field, f"the target {arm.name!r} is given twice", "give each arm its own name"))
+        arms.append(arm)
+    if problems:
+        raise BadInput(*problems)
+    return tuple(arms)
+
+
+def _resolve_arm(choice: str | TargetArm | NamedTarget, stored: Mapping[str, TargetSpec], field: str) -> Arm:
+    if isinstance(choice, NamedTarget):
+        return Arm(choice.name, "", choice.spec)
+    name = choice if isinstance(choice, str) else choice.like
+    if name not in stored:
+        known = ", ".join(sorted(stored)[:10]) or "none yet"
+        raise BadInput(
+            Problem(
+                field if isinstance(choice, str) else f"{field}.like",
+                f"there is no stored target {name!r}",
+                f"create it with POST /v1/targets, or use a stored one ({known})",
+            )
+        )
+    if isinstance(choice, str):
+        return Arm(choice, "", stored[choice])
+    return Arm(name, choice.name, _with_changes(stored[name], choice, field))
+
+
+def _with_changes(base: TargetSpec, arm: TargetArm, field: str) -> TargetSpec:
+    reach: dict[str, Any] = {}
+    if arm.url is not None:
+        if not isinstance(base.reach, Attached):
+            raise BadInput(Problem(f"{field}.url", "the target is launched, not attached", "leave url out"))
+        reach = {"url": arm.url}
+    if arm.args is not None:
+        if not isinstance(base.reach, Launched):
+            raise BadInput(Problem(f"{field}.args", "the target is attached, not launched", "state them in flags"))
+        reach = {"args": arm.args}
+    changes = arm.model_dump(include={"endpoint", "flags", "flag_class", "precision"}, exclude_none=True)
+    try:
+        return TargetSpec.model_validate(
+            {**base.model_dump(), **changes, "reach": {**base.reach.model_dump(), **reach}},
+        )
+    except ValueError as error:
+        raise BadInput(Problem(f"{field}.url", str(error), "give an http:// or https:// base URL")) from None
+
+
+def resolve_workloads(job: JobSpec, presets: Mapping[str, WorkloadSpec]) -> tuple[WorkloadSpec, ...]:
+    """Every workload of the job, presets looked up.
+
+    Raises:
+        BadInput: an unknown preset, or two workloads of one name.
+    """
+    workloads: list[WorkloadSpec] = []
+    problems: list[Problem] = []
+    for position, choice in enumerate(job.workloads):
+        field = f"workloads.{position}"
+        workload = presets.get(choice) if isinstance(choice, str) else choice
+        if workload is None:
+            known = ", ".join(sorted(presets))
+            problems.append(Problem(field, f"there is no preset {choice!r}", f"use one of {known}, or a workload"))
+            continue
+        if workload.name in {other.name for other in workloads}:
+            problems.append(
+                Problem(f"{field}.name", f"the workload {workload.name!r} is given twice", "give each its own name")
+            )
+        workloads.append(workload)
+    if problems:
+        raise BadInput(*problems)
+    return tuple(workloads)

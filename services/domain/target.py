@@ -1,0 +1,64 @@
+"""A stored target: a TargetSpec with a name, and what it occupies while a run drives it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import ConfigDict, Field, model_validator
+
+from engines.spec import Attached, Launched, TargetSpec
+from services.domain.text import refuse_unstorable
+
+TargetName = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        max_length=100,
+        description="letters, digits, dot, dash and underscore; begins with a letter or digit",
+        examples=["vllm-mistral-7b"],
+    ),
+]
+
+TARGET_EXAMPLE: dict[str, Any] = {
+    "name": "vllm-mistral-7b",
+    "engine": "vllm",
+    "model": "mistralai/Mistral-7B-Instruct-v0.2",
+    "reach": {"kind": "attached", "url": "http://127.0.0.1:8000"},
+    "hardware": "A100-80GB",
+    "precision": "BF16",
+}
+
+
+class NamedTarget(TargetSpec):
+    """A target as a person writes it: what a TargetSpec says, and the name that jobs use."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [TARGET_EXAMPLE]})
+
+    name: TargetName
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_storable(cls, value: object) -> object:
+        return refuse_unstorable(value)
+
+    @property
+    def spec(self) -> TargetSpec:
+        """The target without its name: what goes into a RunSpec."""
+        return TargetSpec.model_validate(self.model_dump(exclude={"name"}))
+
+
+def occupied_resources(spec: TargetSpec) -> tuple[str, ...]:
+    """What a run on this target holds for itself, sorted, so that two runs never share one.
+
+    An attached server is always held by its address, whatever name it was stored under; a launched one without stated
+    resources holds the first GPUs of its host, for nobody said which are free.
+    """
+    match spec.reach:
+        case Attached(url=url):
+            parts = urlsplit(url)
+            port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+            held = {f"server:{parts.hostname}:{port}", *spec.resources}
+        case Launched():
+            held = set(spec.resources) or {f"gpu:{number}" for number in range(spec.gpus)}
+    return tuple(sorted(held))
