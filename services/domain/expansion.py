@@ -11,11 +11,11 @@ from services.domain.job import (
     MOST_RUNS,
     Arm,
     JobSpec,
+    PlannedRun,
     resolve_arms,
     resolve_workloads,
 )
 from services.domain.target import occupied_resources
-from services.store.rows import QueuedRun
 
 
 def expand(
@@ -25,7 +25,7 @@ def expand(
     presets: Mapping[str, WorkloadSpec],
     stops_early: Callable[[TargetSpec], bool],
     seed: int,
-) -> tuple[QueuedRun, ...]:
+) -> tuple[PlannedRun, ...]:
     """Every run of the job, in the order it wants them.
 
     Args:
@@ -53,8 +53,9 @@ def expand(
     cells = list(_cells_in_order(job, arms, workloads))
     positions = {(arm.name, w.name, repeat): position for position, (arm, w, repeat) in enumerate(cells)}
     return tuple(
-        QueuedRun(
-            run_spec=RunSpec(
+        PlannedRun(
+            position=position,
+            spec=RunSpec(
                 target=arm.spec,
                 workload=workload,
                 limits=job.limits,
@@ -63,13 +64,12 @@ def expand(
                 repeat=repeat,
                 keep_raw=job.keep_raw,
             ),
-            target_name=arm.target_name,
-            arm=arm.arm,
+            target_name=arm.name,
             workload_name=workload.name,
             resources=occupied_resources(arm.spec),
             lengths_from=_lengths_from(givers[workload.name], arm, workload, repeat, positions),
         )
-        for arm, workload, repeat in cells
+        for position, (arm, workload, repeat) in enumerate(cells)
     )
 
 

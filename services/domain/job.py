@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
-from bench_runner.plan.spec import Limits, Slo, WorkloadSpec
+from bench_runner.plan.spec import Limits, RunSpec, Slo, WorkloadSpec
 from engines.contract import Endpoint
 from engines.spec import Attached, Launched, Spec, TargetSpec
 from services.domain.errors import BadInput, Problem
@@ -118,17 +118,26 @@ class JobSpec(Spec):
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One target of a job, resolved: the target as it is now, and the names its runs carry."""
+    """One target of a job, resolved: the name its runs carry, and the target as it is now."""
 
-    target_name: str
-    #: "" for a target as it was stored or given
-    arm: str
+    name: str
     spec: TargetSpec
 
-    @property
-    def name(self) -> str:
-        """What tells it from the job's other targets."""
-        return self.arm or self.target_name
+
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """One run of a job, ready for the queue."""
+
+    #: order in which the job wants its runs, from 0
+    position: int
+    spec: RunSpec
+    target_name: str
+    workload_name: str
+    #: what it holds while it runs, sorted
+    resources: tuple[str, ...]
+    #: position of the run whose engine says the output lengths this one asks for ("length-matched", attached);
+    #: this run waits for that one. `None`: its lengths are known
+    lengths_from: int | None = None
 
 
 def resolve_arms(job: JobSpec, stored: Mapping[str, TargetSpec]) -> tuple[Arm, ...]:
@@ -156,7 +165,7 @@ def resolve_arms(job: JobSpec, stored: Mapping[str, TargetSpec]) -> tuple[Arm, .
 
 def _resolve_arm(choice: str | TargetArm | NamedTarget, stored: Mapping[str, TargetSpec], field: str) -> Arm:
     if isinstance(choice, NamedTarget):
-        return Arm(choice.name, "", choice.spec)
+        return Arm(choice.name, choice.spec)
     name = choice if isinstance(choice, str) else choice.like
     if name not in stored:
         known = ", ".join(sorted(stored)[:10]) or "none yet"
@@ -168,8 +177,8 @@ def _resolve_arm(choice: str | TargetArm | NamedTarget, stored: Mapping[str, Tar
             )
         )
     if isinstance(choice, str):
-        return Arm(choice, "", stored[choice])
-    return Arm(name, choice.name, _with_changes(stored[name], choice, field))
+        return Arm(choice, stored[choice])
+    return Arm(choice.name, _with_changes(stored[name], choice, field))
 
 
 def _with_changes(base: TargetSpec, arm: TargetArm, field: str) -> TargetSpec:
