@@ -1,0 +1,136 @@
+"""How this installation runs: read once from `ENGINEBENCH_*` variables. What changes a number is never in here."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
+
+from services.domain.errors import BadInput, Problem
+
+#: Comma-separated in the environment.
+Listed = Annotated[tuple[SecretStr, ...], NoDecode]
+
+
+def _default_worker() -> str:
+    return f"{socket.gethostname()[:80]}-{os.getpid()}"
+
+
+class Settings(BaseSettings):
+    """One field a variable: `database_url` is `ENGINEBENCH_DATABASE_URL`."""
+
+    model_config = SettingsConfigDict(env_prefix="ENGINEBENCH_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    #: `sqlite:///path` (embedded, the default) or `postgresql://user:password@host:5432/name`
+    database_url: Annotated[SecretStr, Field(min_length=1)] = SecretStr("sqlite:///enginebench-data/enginebench.sqlite")
+    #: what the worker keeps between lives: results the database has not taken yet, engines it launched. One worker each
+    state_dir: Path = Path("enginebench-data/worker")
+
+    #: address the API listens on
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    #: port the API listens on; 0 takes a free one
+    port: Annotated[int, Field(ge=0, le=65535)] = 8700
+    #: keys that may use the API, comma-separated; none: open, and then only on loopback
+    api_keys: Listed = ()
+    #: key that may only read `/metrics`, for Prometheus
+    metrics_key: SecretStr | None = None
+    #: listen beyond loopback without keys all the same
+    allow_unauthenticated_public: bool = False
+    #: largest request body
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 16 * 1024 * 1024
+
+    #: jobs may start engines on the worker's host, with arguments of their own; off: attached targets only
+    allow_launch: bool = False
+    #: private networks that targets may be in, comma-separated, such as `10.20.0.0/16,192.168.1.0/24`
+    allow_private_networks: Annotated[tuple[str, ...], NoDecode] = ()
+    #: targets may be on the worker's own host
+    allow_loopback: bool = True
+    #: secrets that targets may name in `api_key_env`: JSON object from variable to the one origin it may be sent to,
+    #: such as `{"VLLM_KEY": "https://gpu1.example:8000"}`
+    secrets: dict[str, str] = Field(default_factory=dict)
+
+    #: name of this worker in rows and metrics
+    worker_id: Annotated[str, Field(min_length=1, max_length=120)] = Field(default_factory=_default_worker)
+    #: a worker that is silent for so long loses its run
+    lease_s: Annotated[float, Field(ge=0.5, le=3600)] = 30.0
+    #: wait between two looks at an empty queue
+    poll_s: Annotated[float, Field(gt=0, le=60)] = 1.0
+    #: how long a run under way may go on after SIGTERM before it is given back
+    drain_s: Annotated[float, Field(ge=0, le=86_400)] = 20.0
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("allow_private_networks")
+    @classmethod
+    def _networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        for network in networks:
+            ipaddress.ip_network(network)
+        return networks
+
+    @field_validator("api_keys", "allow_private_networks", mode="before")
+    @classmethod
+    def _split_at_commas(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _lower(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("secrets")
+    @classmethod
+    def _origins(cls, secrets: dict[str, str]) -> dict[str, str]:
+        for name, origin in secrets.items():
+            parts = urlsplit(origin)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError(f"{name} must name the origin it may be sent to, such as https://gpu1.example:8000")
+        return secrets
+
+    @model_validator(mode="after")
+    def _never_public_and_open(self) -> Settings:
+        if not (self.is_loopback or self.api_keys or self.allow_unauthenticated_public):
+            raise ValueError(
+                f"host {self.host} is reachable from outside: set ENGINEBENCH_API_KEYS, "
+                "or ENGINEBENCH_ALLOW_UNAUTHENTICATED_PUBLIC=true to leave it open knowingly"
+            )
+        return self
+
+    @property
+    def is_loopback(self) -> bool:
+        """The API can be reached from this host only."""
+        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+
+    def secret_values(self) -> dict[str, str]:
+        """Values of the listed secrets that are set, by name."""
+        return {name: os.environ[name] for name in self.secrets if os.environ.get(name)}
+
+
+def read_settings(**given: Any) -> Settings:
+    """Settings from the environment, `given` ones over them.
+
+    Raises:
+        BadInput: a variable cannot be read; the problem names it.
+    """
+    try:
+        return Settings(**given)
+    except SettingsError as error:
+        raise BadInput(
+            Problem("ENGINEBENCH_SECRETS", str(error.__cause__ or error), "write it as a JSON object")
+        ) from None
+    except ValidationError as error:
+        raise BadInput(
+            *(
+                Problem(
+                    f"ENGINEBENCH_{str(fault['loc'][0]).upper()}" if fault["loc"] else "ENGINEBENCH_HOST",
+                    fault["msg"].removeprefix("Value error, "),
+                    "correct the variable, or leave it out for the default",
+                )
+                for fault in error.errors()
+            )
+        ) from None
