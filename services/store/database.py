@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Connection, Engine
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, Table, create_engine, event, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError, ProgrammingError
+
+from engines.clock import sleep_s
+from services.domain.errors import BadInput, Problem, Unavailable
 
 #: Longest wait for SQLite's one writer.
 BUSY_TIMEOUT_S = 30.0
 
 #: Any constant: the advisory lock under which one process migrates while others wait.
-_MIGRATION_LOCK = 0x656E67696E6562
+_MIGRATION_LOCK = 0x656E67696E65
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +41,21 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that only reads."""
-        with self.engine.connect() as connection, connection.begin():
+        """A transaction that only reads. Raises Unavailable where the database does not answer."""
+        with _outages_named(), self.engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that writes; on SQLite it takes the write lock at once, so it never fails half way."""
-        with self.engine.connect() as connection:
-            connection = connection.execution_options(writes=True)
+        with _outages_named(), self.engine.connect() as plain:
+            connection = plain.execution_options(writes=True)
             with connection.begin():
                 yield connection
+
+    def insert(self, table: Table) -> Any:
+        """INSERT in the dialect's own words, so that it has `on_conflict_do_update`."""
+        return sqlite.insert(table) if self.dialect == "sqlite" else postgresql.insert(table)
 
 
 def open_database(url: str) -> Database:
@@ -48,17 +64,60 @@ def open_database(url: str) -> Database:
     Raises:
         BadInput: the URL is neither.
     """
-    raise NotImplementedError
+    mend = "use sqlite:///path/to/file.sqlite or postgresql://user:password@host:5432/name"
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise BadInput(Problem("database_url", "is not a database URL", mend)) from None
+    match parsed.get_backend_name():
+        case "sqlite" if parsed.database and parsed.database != ":memory:":
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            engine = create_engine(
+                parsed.set(drivername="sqlite+pysqlite"), connect_args={"timeout": BUSY_TIMEOUT_S}, pool_size=10
+            )
+            event.listen(engine, "connect", _prepare_sqlite)
+            event.listen(engine, "begin", _begin_sqlite)
+        case "postgresql":
+            engine = create_engine(
+                parsed.set(drivername="postgresql+psycopg"),
+                pool_pre_ping=True,
+                pool_size=10,
+                connect_args={"connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5},
+            )
+        case "sqlite":
+            raise BadInput(Problem("database_url", "a database in memory cannot be shared between processes", mend))
+        case other:
+            raise BadInput(Problem("database_url", f"{other} is not a database we speak to", mend))
+    return Database(engine)
 
 
 def migrate(url: str) -> None:
     """Bring the schema up to date. Safe at once from several processes: one migrates, the others wait."""
-    raise NotImplementedError
+    database = open_database(url)
+    try:
+        with database.write() as connection:
+            if database.dialect == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+            command.upgrade(migration_config(connection), "head")
+    finally:
+        close(database)
+
+
+def migration_config(connection: Connection) -> Config:
+    """Alembic's configuration for work on an open connection; no alembic.ini, so that it runs from a wheel."""
+    config = Config()
+    config.set_main_option("script_location", str(files("migrations")).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config
 
 
 def ping(database: Database) -> None:
-    """Ask the database for something; raises `Unavailable` where it does not answer."""
-    raise NotImplementedError
+    """Raises Unavailable where the database does not answer or holds no schema of ours."""
+    with database.read() as connection:
+        try:
+            connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
+        except ProgrammingError:
+            raise Unavailable("the database is not migrated; run the migration first") from None
 
 
 def close(database: Database) -> None:
@@ -68,4 +127,37 @@ def close(database: Database) -> None:
 
 def now(connection: Connection) -> datetime:
     """The database's clock: what every lease is measured by."""
-    raise NotImplementedError
+    if connection.dialect.name == "sqlite":
+        stamp = connection.exec_driver_sql("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')").scalar_one()
+        return datetime.fromisoformat(stamp).replace(tzinfo=UTC)
+    moment: datetime = connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
+    return moment.astimezone(UTC)
+
+
+@contextmanager
+def _outages_named() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        # the driver's first line; SQLAlchemy's own text would carry the statement and its values
+        raise Unavailable(f"the database does not answer: {str(error.orig).splitlines()[0]}") from error
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    # the driver must not begin transactions by itself: it would begin them deferred, and fail at the first write
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    # turning to WAL ignores the busy timeout, and two processes may start at once
+    for _ in range(200):
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            break
+        except sqlite3.OperationalError:
+            sleep_s(0.05)
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")

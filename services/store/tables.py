@@ -1,0 +1,237 @@
+"""What the database keeps. The migrations make it so; a test holds the two against each other.
+
+jobs ──▶ runs ──▶ documents, records, attempts, run_resources          resource_leases   one row a resource in use
+ └─▶ job_labels    └─▶ latest_runs (one row a label set)                targets, workers
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+from services.store.rows import RunMetrics
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """Aware datetimes in UTC. SQLite keeps them as text that sorts like the times do."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Aware UTC; naive for SQLite, which knows no zones."""
+        if value is None:
+            return None
+        utc = value.astimezone(UTC)
+        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Aware UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Words(TypeDecorator[str]):
+    """Text that an engine or a stranger may have written: what no database can carry becomes U+FFFD."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Without NUL and half surrogate pairs."""
+        if value is None:
+            return None
+        return value.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _id(target: str, **more: Any) -> Column[str]:
+    """A column that names a row of another table."""
+    return Column(target.partition(".")[0].removesuffix("s") + "_id", Words, ForeignKey(target), **more)
+
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Words, primary_key=True),
+    Column("name", Words, nullable=False),
+    Column("spec", JSON, nullable=False),
+    Column("labels", JSON, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("cancel_requested_at", UtcTime),
+    Column("idempotency_key", Words, unique=True),
+    Column("body_digest", Words, nullable=False),
+    Index(None, "created_at", "id"),
+)
+
+job_labels = Table(
+    "job_labels",
+    metadata,
+    _id("jobs.id", primary_key=True),
+    Column("key", Words, primary_key=True),
+    Column("value", Words, nullable=False),
+    Index(None, "key", "value", "job_id"),
+)
+
+#: Fields of `RunMetrics` that count; all others are numbers with a fraction.
+COUNTED = ("requests", "successes", "total_input_tokens", "total_output_tokens")
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Words, primary_key=True),
+    _id("jobs.id", nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("status", Words, nullable=False),
+    Column("engine", Words, nullable=False),
+    Column("model", Words, nullable=False),
+    Column("target", Words, nullable=False),
+    Column("workload", Words, nullable=False),
+    Column("hardware", Words),
+    Column("precision", Words),
+    Column("endpoint", Words),
+    Column("repeat", Integer, nullable=False),
+    Column("spec_digest", Words, nullable=False),
+    Column("workload_digest", Words),
+    Column("simulated", Boolean),
+    Column("resources", JSON, nullable=False),
+    Column("lengths_from", Words, ForeignKey("runs.id")),
+    Column("created_at", UtcTime, nullable=False),
+    Column("started_at", UtcTime),
+    Column("ended_at", UtcTime),
+    #: attempts so far; each claim raises it, so (worker, attempt) fences
+    Column("attempt", Integer, nullable=False),
+    #: attempts whose lease lapsed; a drained one is not lost
+    Column("lost_attempts", Integer, nullable=False),
+    Column("worker", Words),
+    Column("lease_expires_at", UtcTime),
+    Column("cancel_requested", Boolean, nullable=False),
+    Column("progress", JSON(none_as_null=True)),
+    #: attempt whose result this row shows; NULL: there is none. Set once
+    Column("result_attempt", Integer),
+    Column("validity", Words),
+    Column("reason_codes", JSON, nullable=False),
+    Column("failures", JSON(none_as_null=True)),
+    Column("error", Words),
+    *(Column(name, BigInteger if name in COUNTED else Double) for name in RunMetrics.__dataclass_fields__),
+    UniqueConstraint("job_id", "position"),
+    Index(None, "created_at", "id"),
+    Index("ix_runs_queue", "status", "priority", "created_at", "id"),
+    *(
+        Index(None, name, "created_at", "id")
+        for name in ("engine", "model", "workload", "target", "hardware", "validity")
+    ),
+)
+
+documents = Table(
+    "documents",
+    metadata,
+    _id("runs.id", primary_key=True),
+    #: RunSpec as it was queued
+    Column("spec", JSON, nullable=False),
+    #: RunResult; NULL until there is one
+    Column("result", JSON(none_as_null=True)),
+)
+
+records = Table(
+    "records",
+    metadata,
+    _id("runs.id", primary_key=True),
+    Column("records", Integer, nullable=False),
+    #: how `data` is packed: "zlib-jsonl"
+    Column("packing", Words, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    _id("runs.id", primary_key=True),
+    Column("attempt", Integer, primary_key=True, autoincrement=False),
+    Column("worker", Words, nullable=False),
+    Column("started_at", UtcTime, nullable=False),
+    Column("ended_at", UtcTime),
+    Column("ended", Words),
+)
+
+run_resources = Table(
+    "run_resources",
+    metadata,
+    _id("runs.id", primary_key=True),
+    Column("resource", Words, primary_key=True),
+)
+
+resource_leases = Table(
+    "resource_leases",
+    metadata,
+    Column("resource", Words, primary_key=True),
+    _id("runs.id", nullable=False, index=True),
+    Column("attempt", Integer, nullable=False),
+    Column("worker", Words, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+)
+
+latest_runs = Table(
+    "latest_runs",
+    metadata,
+    Column("engine", Words, primary_key=True),
+    Column("model", Words, primary_key=True),
+    Column("workload", Words, primary_key=True),
+    Column("target", Words, primary_key=True),
+    #: "" where none was stated
+    Column("hardware", Words, primary_key=True),
+    Column("simulated", Boolean, primary_key=True),
+    _id("runs.id", nullable=False),
+    Column("ended_at", UtcTime, nullable=False),
+)
+
+targets = Table(
+    "targets",
+    metadata,
+    Column("name", Words, primary_key=True),
+    Column("engine", Words, nullable=False),
+    Column("spec", JSON, nullable=False),
+    Column("description", Words, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("name", Words, primary_key=True),
+    Column("started_at", UtcTime, nullable=False),
+    Column("seen_at", UtcTime, nullable=False),
+    Column("run_id", Words),
+    Column("version", Words, nullable=False),
+)
