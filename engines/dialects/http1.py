@@ -1,0 +1,376 @@
+"""HTTP/1.1 as engines speak it: whole requests out, responses in, framed byte by byte or split at once.
+
+No JSON and no socket here: the load process imports this module for `ResponseFramer`, which runs once a `recvmsg`.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from dataclasses import dataclass, field
+
+from engines.contract import Origin
+from engines.errors import RequestNotPossible
+
+USER_AGENT = "enginebench"
+
+#: longest status line and headers, and longest chunk-size or trailer line, that are still taken for HTTP
+MAX_HEAD_BYTES = 256 * 1024
+MAX_LINE_BYTES = 16 * 1024
+
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_TARGET = re.compile(r"/[\x21-\x7e]*")
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
+_STATUS_LINE = re.compile(rb"HTTP/(\d)\.(\d) (\d{3})(?: [^\r\n]*)?")
+_HEX = re.compile(rb"[0-9A-Fa-f]{1,15}")
+
+#: what we frame ourselves, so no header of a target may say otherwise
+_OURS = frozenset({"content-length", "transfer-encoding", "connection", "content-type", "accept-encoding", "expect"})
+
+#: chunk-size lines as they are nearly always written; a line that is not here is parsed strictly
+_SIZES = {form % size: size for size in range(1, 4096) for form in (b"%x", b"%X")}
+
+
+def encode_http(origin: Origin, path: str, body: bytes, *, keep_alive: bool) -> bytes:
+    """One complete POST request.
+
+    Raises:
+        RequestNotPossible: a header or the path would not survive as one header or path (CR, LF, spaces, …), or a
+            header is one that the framing of the request decides.
+    """
+    target = origin.base_path + path
+    if not _TARGET.fullmatch(target):
+        raise RequestNotPossible(f"{target!r} is not a path that can be asked for over HTTP", field="url")
+    headers = {
+        "host": origin.host_header,
+        "user-agent": USER_AGENT,
+        "accept": "application/json, text/event-stream",
+        "accept-encoding": "identity",
+        "content-type": "application/json",
+        "content-length": str(len(body)),
+        "connection": "keep-alive" if keep_alive else "close",
+    }
+    for name, value in origin.headers.items():
+        if name.lower() in _OURS:
+            raise RequestNotPossible(f"the header {name!r} is set by enginebench itself; leave it out", field="headers")
+        headers[name.lower()] = value
+    lines = [f"POST {target} HTTP/1.1"]
+    for name, value in headers.items():
+        # The value is not shown: it may be a credential.
+        if not _TOKEN.fullmatch(name):
+            raise RequestNotPossible(f"{name!r} cannot be the name of a header", field="headers")
+        if not _VALUE.fullmatch(value):
+            raise RequestNotPossible(f"the header {name!r} has a line break or another forbidden sign", field="headers")
+        lines.append(f"{name}: {value}")
+    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A status line with its headers, and what they say about the body."""
+
+    version: str
+    status: int
+    #: names in lower case; repeated fields joined with ", "
+    headers: dict[str, str]
+    #: body length in bytes; `None`: chunked, or until the connection closes
+    length: int | None
+    chunked: bool
+    keep_alive: bool
+
+    @property
+    def until_close(self) -> bool:
+        """The body ends where the connection does."""
+        return self.length is None and not self.chunked
+
+
+def parse_head(head: bytes) -> Head | str:
+    """Status line and headers, without the empty line at their end; the text of what is wrong, where something is."""
+    lines = head.replace(b"\r\n", b"\n").split(b"\n")
+    match = _STATUS_LINE.fullmatch(lines[0])
+    if match is None:
+        return f"not an HTTP/1 status line: {_shown(lines[0])}"
+    headers: dict[str, str] = {}
+    for line in lines[1:]:
+        raw_name, colon, raw_value = line.partition(b":")
+        name = raw_name.decode("latin-1")
+        if not colon or not _TOKEN.fullmatch(name):
+            return f"not a header line: {_shown(line)}"
+        value = raw_value.strip(b" \t").decode("latin-1")
+        key = name.lower()
+        headers[key] = f"{headers[key]}, {value}" if key in headers else value
+    version = f"{match[1].decode()}.{match[2].decode()}"
+    status = int(match[3])
+    length: int | None = None
+    codings = [c.strip().lower() for c in headers.get("transfer-encoding", "").split(",") if c.strip()]
+    chunked = bool(codings) and codings[-1] == "chunked"
+    if "content-length" in headers and not codings:
+        values = {v.strip() for v in headers["content-length"].split(",")}
+        text = values.pop()
+        if values or not text.isascii() or not text.isdigit() or len(text) > 15:
+            return f"content-length is not one number: {headers['content-length'][:80]!r}"
+        length = int(text)
+    if status < 200 or status in (204, 304):
+        length, chunked = 0, False
+    options = {o.strip().lower() for o in headers.get("connection", "").split(",")}
+    keep_alive = "close" not in options if version != "1.0" else "keep-alive" in options
+    if (length is None and not chunked) or (codings and ("content-length" in headers or version == "1.0")):
+        # Both framings at once, or one that HTTP/1.0 does not have: read it, but do not trust what would follow.
+        keep_alive = False
+    return Head(version, status, headers, length, chunked, keep_alive)
+
+
+def _shown(line: bytes) -> str:
+    return repr(line[:80].decode("latin-1"))
+
+
+def _chunk_size(line: bytes) -> int | None:
+    """Size in a chunk-size line, extensions aside; `None` where it is none."""
+    digits = line.partition(b";")[0].rstrip(b" \t")
+    return int(digits, 16) if _HEX.fullmatch(digits) else None
+
+
+class ResponseFramer:
+    """Tells where a response ends, however its bytes are cut. One a connection; `reset` between responses.
+
+    It looks at framing alone and keeps nothing but a few counters and an unfinished line.
+    """
+
+    __slots__ = ("_done", "_head", "_pending", "_skip", "_trailers", "keep_alive", "malformed", "status", "until_close")
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Ready for the next response on the same connection."""
+        #: what is wrong with the bytes; nothing more is read then
+        self.malformed: str | None = None
+        #: the connection may carry another request after this response
+        self.keep_alive = False
+        #: HTTP status once the headers are there; interim (1xx) responses are passed over
+        self.status: int | None = None
+        #: only the end of the connection ends this response: `feed` never answers True
+        self.until_close = False
+        self._head: Head | None = None
+        #: bytes of a head, a chunk-size line or a trailer that is not finished yet
+        self._pending = b""
+        #: body bytes still to come before the next thing to look at
+        self._skip = 0
+        self._trailers = False
+        self._done = False
+
+    @property
+    def headers_done(self) -> bool:
+        """Status line and headers were read."""
+        return self._head is not None
+
+    def feed(self, data: bytes) -> bool:
+        """Takes the next bytes.
+
+        Returns:
+            True once nothing more is to be read: the response is whole, or `malformed` says what is wrong with it.
+        """
+        if self._head is None:
+            return self._feed_head(data)
+        if self._done:
+            return self._surplus(data)
+        if self.until_close:
+            return False
+        if self._head.chunked:
+            return self._feed_chunked(data)
+        self._skip -= len(data)
+        return self._skip <= 0 and self._finish(-self._skip)
+
+    def _feed_head(self, data: bytes) -> bool:
+        if self.malformed is not None:
+            return True
+        pending = self._pending + data
+        while True:
+            match = _HEAD_END.search(pending)
+            if match is None:
+                if len(pending) > MAX_HEAD_BYTES:
+                    return self._fail("the headers do not end")
+                if pending and not pending.startswith(b"HTTP/"[: len(pending)]):
+                    return self._fail(f"not an HTTP/1 status line: {_shown(pending)}")
+                self._pending = pending
+                return False
+            head = parse_head(pending[: match.start()])
+            pending = pending[match.end() :]
+            if isinstance(head, str):
+                return self._fail(head)
+            if head.status >= 200:
+                break
+            if head.status == 101:
+                return self._fail("switches to another protocol, which was not asked for")
+        self._pending = b""
+        self._head = head
+        self.status = head.status
+        self.keep_alive = head.keep_alive
+        self.until_close = head.until_close
+        self._skip = head.length or 0
+        if head.length == 0:
+            return self._finish(len(pending))
+        return self.feed(pending) if pending else False
+
+    def _feed_chunked(self, data: bytes) -> bool:
+        """Walks from chunk size to chunk size. `_skip` covers a chunk's data and the line end after it."""
+        if self._trailers:
+            return self._feed_trailers(data)
+        if self._pending:
+            data = self._pending + data
+            self._pending = b""
+        position = self._skip
+        available = len(data)
+        while position <= available:
+            # The line end after a chunk's data; of one begun in an earlier read only its last byte may be here.
+            if data[position - 2 : position] != b"\r\n" and position and (position > 1 or data[0] != 10):
+                return self._fail("a chunk is longer than its size says")
+            if position == available:
+                break
+            end = data.find(b"\r\n", position)
+            if end < 0:
+                if available - position > MAX_LINE_BYTES:
+                    return self._fail("a chunk-size line does not end")
+                self._pending = data[position:]
+                self._skip = 0
+                return False
+            line = data[position:end]
+            size = _SIZES.get(line) or _chunk_size(line)
+            if size is None:
+                return self._fail(f"not a chunk size: {_shown(line)}")
+            if size == 0:
+                self._trailers = True
+                return self._feed_trailers(data[end + 2 :])
+            position = end + 4 + size
+        self._skip = position - available
+        if self._skip == 1 and data[-1:] not in (b"\r", b""):
+            return self._fail("a chunk is longer than its size says")
+        return False
+
+    def _feed_trailers(self, data: bytes) -> bool:
+        pending = self._pending + data
+        while True:
+            end = pending.find(b"\r\n")
+            if end < 0:
+                if len(pending) > MAX_LINE_BYTES:
+                    return self._fail("a trailer does not end")
+                self._pending = pending
+                return False
+            line, pending = pending[:end], pending[end + 2 :]
+            if not line:
+                self._pending = b""
+                return self._finish(len(pending))
+
+    def _finish(self, surplus: int) -> bool:
+        self._done = True
+        if surplus:
+            # Bytes nobody asked for: the response stands, the connection must not be used again.
+            self.keep_alive = False
+        return True
+
+    def _surplus(self, data: bytes) -> bool:
+        return self._finish(len(data))
+
+    def _fail(self, text: str) -> bool:
+        self.malformed = text
+        self.keep_alive = False
+        self._done = True
+        self._pending = b""
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedResponse:
+    """One response, split. `content` is the body without its framing."""
+
+    head: Head | None
+    content: bytes
+    #: the framing says that this is all of it; of a body that ends with the connection: as far as bytes can tell
+    complete: bool
+    #: what is wrong with the bytes, `None` where nothing is; what came before it is in `content` still
+    malformed: str | None
+    #: content offset and raw offset at which each piece of the body begins, side by side
+    content_starts: list[int] = field(default_factory=list)
+    raw_starts: list[int] = field(default_factory=list)
+
+    @property
+    def status(self) -> int | None:
+        """HTTP status, `None` without a whole head."""
+        return None if self.head is None else self.head.status
+
+    @property
+    def until_close(self) -> bool:
+        """Only the end of the connection ends the body."""
+        return self.head is not None and self.head.until_close
+
+    def header(self, name: str) -> str:
+        """A header's value by its lower-case name, "" where there is none."""
+        return "" if self.head is None else self.head.headers.get(name, "")
+
+    def raw_end(self, content_end: int) -> int:
+        """Raw offset just behind the content byte before `content_end`: what had to arrive for it to be known."""
+        piece = bisect_left(self.content_starts, content_end) - 1
+        if piece < 0:
+            return 0
+        return self.raw_starts[piece] + content_end - self.content_starts[piece]
+
+
+def split_response(raw: bytes) -> ParsedResponse:
+    """Splits what one connection gave for one request; interim responses are passed over. Never raises."""
+    position = 0
+    while True:
+        match = _HEAD_END.search(raw, position)
+        if match is None:
+            start = raw[position : position + 5]
+            wrong = None if b"HTTP/".startswith(start) else f"not an HTTP/1 status line: {_shown(raw[position:])}"
+            return ParsedResponse(None, b"", complete=False, malformed=wrong)
+        head = parse_head(raw[position : match.start()])
+        position = match.end()
+        if isinstance(head, str):
+            return ParsedResponse(None, b"", complete=False, malformed=head)
+        if head.status == 101:
+            wrong = "switches to another protocol, which was not asked for"
+            return ParsedResponse(None, b"", complete=False, malformed=wrong)
+        if head.status >= 200:
+            break
+    if head.chunked:
+        return _split_chunks(head, raw, position)
+    content = raw[position:] if head.length is None else raw[position : position + head.length]
+    complete = head.length is None or len(content) == head.length
+    return ParsedResponse(head, content, complete, None, [0], [position])
+
+
+def _split_chunks(head: Head, raw: bytes, position: int) -> ParsedResponse:
+    pieces: list[bytes] = []
+    content_starts: list[int] = []
+    raw_starts: list[int] = []
+    content_length = 0
+    complete = False
+    malformed: str | None = None
+    while True:
+        end = raw.find(b"\r\n", position)
+        if end < 0:
+            break
+        size = _chunk_size(raw[position:end])
+        if size is None:
+            malformed = f"not a chunk size: {_shown(raw[position:end])}"
+            break
+        if size == 0:
+            complete = _trailers_end(raw, end + 2)
+            break
+        piece = raw[end + 2 : end + 2 + size]
+        content_starts.append(content_length)
+        raw_starts.append(end + 2)
+        pieces.append(piece)
+        content_length += len(piece)
+        position = end + 2 + size + 2
+        if not b"\r\n".startswith(raw[position - 2 : position]):
+            malformed = "a chunk is longer than its size says"
+            break
+    return ParsedResponse(head, b"".join(pieces), complete, malformed, content_starts, raw_starts)
+
+
+def _trailers_end(raw: bytes, position: int) -> bool:
+    """The empty line after the last chunk is there."""
+    return raw.startswith(b"\r\n", position) or raw.find(b"\r\n\r\n", position) >= 0

@@ -1,0 +1,146 @@
+"""What OpenAI's text and chat completions share: usage, choices, token counts of chunks.
+
+Chunks are not tokens. How many tokens a chunk carried is known from its token ids, or from running usage, which is
+told apart from usage that comes once at the end: it is on every chunk that has choices. Where neither is there, a
+chunk with text counts as an event of unknown tokens, and a chunk without text as none (it may be part of a character,
+or nothing: the wire does not tell). Choices beyond the first are taken as they come: the tokens of all of them count,
+as the engine's own usage does, and each must have a finish reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from engines.contract import Capture, Completion
+from engines.dialects.http1 import ParsedResponse
+from engines.dialects.reading import Tally, count, header_count, understand
+
+#: generated text of one choice: (choice) -> text; "" where it has none
+TextOf = Callable[[dict[str, Any]], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One choice of one streamed chunk."""
+
+    read: int
+    choice: int
+    has_text: bool
+    #: number of its token ids, -1 where it has none
+    ids: int
+    #: running completion tokens of its choice, -1 where the chunk has no usage
+    running: int
+
+
+@dataclass(slots=True)
+class Chunks:
+    """The chunks of a stream, until it is known what their usage means."""
+
+    rows: list[Chunk] = field(default_factory=list)
+
+    def settle(self, tally: Tally) -> None:
+        """Turns chunks into token events."""
+        is_running = all(row.running >= 0 for row in self.rows)
+        before: dict[int, int] = {}
+        for row in self.rows:
+            tokens = row.ids
+            if is_running:
+                gained = row.running - before.get(row.choice, 0)
+                before[row.choice] = row.running
+                if tokens < 0 and gained >= 0:
+                    tokens = gained
+            if row.has_text or tokens > 0:
+                tally.add_event(row.read, tokens)
+
+
+def decode_openai(capture: Capture, delta_text: TextOf, answer_text: TextOf) -> Completion:
+    """Decodes a stream or a plain answer.
+
+    Args:
+        capture: what the load process kept.
+        delta_text: generated text of a streamed chunk's choice.
+        answer_text: generated text of a plain answer's choice.
+    """
+    chunks = Chunks()
+
+    def take_event(tally: Tally, value: dict[str, Any], read: int) -> None:
+        choices = _choices(tally, value, delta_text)
+        usage = _take_usage(tally, value)
+        running = -1 if usage is None or len(choices) != 1 else usage
+        chunks.rows += [Chunk(read, index, bool(text), ids, running) for index, text, ids in choices]
+
+    def take_answer(tally: Tally, value: dict[str, Any], read: int) -> None:
+        choices = _choices(tally, value, answer_text)
+        _take_usage(tally, value)
+        tokens = tally.output_tokens
+        if tokens is None:
+            tokens = sum(ids for _, _, ids in choices) if all(ids >= 0 for _, _, ids in choices) else -1
+        if tokens > 0 or any(text for _, text, _ in choices):
+            tally.add_event(read, tokens)
+
+    def finish(tally: Tally, parsed: ParsedResponse) -> None:
+        chunks.settle(tally)
+        _take_headers(tally, parsed)
+
+    return understand(capture, take_event, take_answer, finish)
+
+
+def _choices(tally: Tally, value: dict[str, Any], text_of: TextOf) -> list[tuple[int, str, int]]:
+    """(index, generated text, number of token ids or -1) of each choice, tallied."""
+    model = value.get("model")
+    if isinstance(model, str) and model:
+        tally.model = model
+    choices = value.get("choices")
+    if not isinstance(choices, list):
+        if value.get("usage") is None:
+            tally.malformed = tally.malformed or "an object without choices"
+        return []
+    found = []
+    for choice in choices:
+        if not isinstance(choice, dict):
+            tally.malformed = tally.malformed or "a choice that is not an object"
+            continue
+        index = count(choice.get("index")) or 0
+        text = text_of(choice)
+        if text:
+            tally.add_text(index, text)
+        # An empty finish reason is how TGI says that there is none yet.
+        reason = choice.get("finish_reason")
+        tally.finish_reasons[index] = (reason if isinstance(reason, str) else "") or tally.finish_reasons.get(index)
+        ids = choice.get("token_ids")
+        found.append((index, text, _take_ids(tally, ids) if isinstance(ids, list) else -1))
+    return found
+
+
+def _take_ids(tally: Tally, ids: list[Any]) -> int:
+    good = [i for i in ids if count(i) is not None]
+    tally.token_ids = good if tally.token_ids is None else tally.token_ids + good
+    return len(good)
+
+
+def _take_usage(tally: Tally, value: dict[str, Any]) -> int | None:
+    """Keeps the latest usage; gives its completion tokens, `None` where the object has no usage."""
+    usage = value.get("usage")
+    if not isinstance(usage, dict):
+        return None
+    output = count(usage.get("completion_tokens"))
+    if output is not None:
+        tally.output_tokens = output
+        tally.count_source = "usage"
+    tally.input_tokens = count(usage.get("prompt_tokens")) or tally.input_tokens
+    details = usage.get("prompt_tokens_details")
+    if isinstance(details, dict):
+        cached = count(details.get("cached_tokens"))
+        tally.cached_tokens = tally.cached_tokens if cached is None else cached
+    return output
+
+
+def _take_headers(tally: Tally, parsed: ParsedResponse) -> None:
+    """TGI counts prompts of unstreamed answers in a header; its usage says 0 there, which no prompt has."""
+    if tally.input_tokens is None:
+        tally.input_tokens = header_count(parsed, "x-prompt-tokens")
+    if tally.output_tokens is None:
+        tally.output_tokens = header_count(parsed, "x-generated-tokens")
+        tally.count_source = None if tally.output_tokens is None else "headers"

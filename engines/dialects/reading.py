@@ -1,0 +1,247 @@
+"""From a Capture to a Completion: what all dialects share. A dialect adds how one event, or one answer, is understood.
+
+Capture ─split_response▶ content ─parse_events▶ objects ─Take▶ Tally ─conclude▶ Completion
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any
+
+from engines.contract import Capture, Completion, Failure, FailureKind
+from engines.dialects.failures import (
+    clean,
+    connect_failure,
+    error_event,
+    html_text,
+    is_html,
+    parse_json,
+    rejection,
+    transport_failure,
+)
+from engines.dialects.http1 import ParsedResponse, split_response
+from engines.dialects.sse import parse_events
+
+_LARGEST = 2**62
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was understood of one response so far. Lives inside one decode."""
+
+    #: which read carried each token event, and its tokens (-1 unknown), side by side
+    event_reads: list[int] = field(default_factory=list)
+    event_tokens: list[int] = field(default_factory=list)
+    #: generated text of each choice, by the choice's index
+    texts: dict[int, list[str]] = field(default_factory=dict)
+    #: finish reason of each choice seen, `None` until it has one
+    finish_reasons: dict[int, str | None] = field(default_factory=dict)
+    token_ids: list[int] | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    count_source: str | None = None
+    model: str | None = None
+    #: an error the engine reported inside a 200
+    error: Failure | None = None
+    #: what is wrong with the content
+    malformed: str | None = None
+    #: the stream ends inside an event
+    cut: bool = False
+
+    def add_event(self, read: int, tokens: int) -> None:
+        """One event that carried generated text or a token."""
+        self.event_reads.append(read)
+        self.event_tokens.append(tokens)
+
+    def add_text(self, choice: int, text: str) -> None:
+        """More generated text of one choice."""
+        self.texts.setdefault(choice, []).append(text)
+
+    @property
+    def text(self) -> str:
+        """The text of all choices in their order. A surrogate without its partner becomes a replacement character."""
+        text = "".join("".join(parts) for _, parts in sorted(self.texts.items()))
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return text
+
+    @property
+    def finish_reason(self) -> str | None:
+        """The first choice's, or the first that is not a usual one; `None` where a choice has none."""
+        reasons = [self.finish_reasons[choice] for choice in sorted(self.finish_reasons)]
+        bad = [r for r in reasons if r in ("abort", "error")]
+        if bad:
+            return bad[0]
+        return reasons[0] if reasons and None not in reasons else None
+
+
+#: understands one event's object of a stream: (tally, object, read that carried it)
+TakeEvent = Callable[[Tally, dict[str, Any], int], None]
+#: understands the object of an answer that did not stream: (tally, object, read that completed it)
+TakeAnswer = Callable[[Tally, dict[str, Any], int], None]
+
+
+def count(value: Any) -> int | None:
+    """A token count as a server gives it; `None` where it is none."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LARGEST else None
+
+
+def header_count(parsed: ParsedResponse, name: str) -> int | None:
+    """A token count from a response header; `None` where there is none."""
+    value = parsed.header(name)
+    return count(int(value)) if value.isascii() and value.isdigit() and len(value) < 16 else None
+
+
+class Reads:
+    """When content arrived: content offset -> the read that completed it -> its stamp."""
+
+    def __init__(self, capture: Capture, parsed: ParsedResponse) -> None:
+        self._capture = capture
+        self._parsed = parsed
+        self._ends = list(accumulate(capture.read_bytes))
+        self._last = min(len(capture.read_user_ns), len(capture.read_kernel_ns), len(self._ends)) - 1
+
+    def find(self, content_end: int) -> int:
+        """The read that carried the content byte before `content_end`."""
+        return max(0, min(bisect_left(self._ends, self._parsed.raw_end(content_end)), self._last))
+
+    def stamp_ns(self, read: int) -> tuple[int, bool]:
+        """The read's stamp, and whether the kernel gave it."""
+        if self._last < 0:
+            return self._capture.ended_ns, False
+        kernel = self._capture.read_kernel_ns[read]
+        return (kernel, True) if kernel > 0 else (self._capture.read_user_ns[read], False)
+
+    @property
+    def last(self) -> int:
+        """The last read."""
+        return max(0, self._last)
+
+
+def read_stream(tally: Tally, parsed: ParsedResponse, reads: Reads, take: TakeEvent) -> None:
+    """Walks the events of a stream, up to `[DONE]`."""
+    for event in parse_events(parsed.content):
+        if event.data == b"[DONE]":
+            return
+        value = parse_json(event.data)
+        if isinstance(value, dict):
+            failure = error_event(value, parsed.status)
+            if failure is not None:
+                tally.error = tally.error or failure
+                continue
+            take(tally, value, reads.find(event.end))
+        elif event.whole:
+            tally.malformed = tally.malformed or f"an event is not a JSON object: {_shown(event.data)}"
+        else:
+            tally.cut = True
+
+
+def read_answer(tally: Tally, parsed: ParsedResponse, reads: Reads, take: TakeAnswer) -> None:
+    """Understands an answer that did not stream."""
+    value = parse_json(parsed.content)
+    if not isinstance(value, dict):
+        tally.malformed = f"the answer is not a JSON object: {_shown(parsed.content)}"
+        return
+    tally.error = error_event(value, parsed.status)
+    if tally.error is None:
+        take(tally, value, reads.find(len(parsed.content)))
+
+
+def understand(
+    capture: Capture, take_event: TakeEvent, take_answer: TakeAnswer, finish: Callable[[Tally, ParsedResponse], None]
+) -> Completion:
+    """Decodes a Capture. `finish` runs once all content was read. Never raises, whatever the bytes."""
+    parsed = split_response(capture.body)
+    reads = Reads(capture, parsed)
+    tally = Tally()
+    if parsed.status is not None and 200 <= parsed.status < 300:
+        content_type = parsed.header("content-type").lower()
+        coding = parsed.header("content-encoding").lower()
+        if coding not in ("", "identity"):
+            tally.malformed = f"content-encoding {clean(coding, 40)!r}, which was not asked for"
+        elif is_html(parsed):
+            tally.malformed = html_text(parsed)
+        elif "event-stream" in content_type or parsed.content.startswith((b"data:", b":", b"event:")):
+            read_stream(tally, parsed, reads, take_event)
+        elif parsed.complete:
+            read_answer(tally, parsed, reads, take_answer)
+        finish(tally, parsed)
+    return conclude(capture, parsed, reads, tally)
+
+
+def conclude(capture: Capture, parsed: ParsedResponse, reads: Reads, tally: Tally) -> Completion:
+    """Stamps for what was tallied, and the failure that counts."""
+    stamps = array("q")
+    shared = array("b")
+    kernel_stamps = 0
+    previous = -1
+    for read in tally.event_reads:
+        stamp, from_kernel = reads.stamp_ns(read)
+        stamps.append(stamp)
+        kernel_stamps += from_kernel
+        shared.append(1 if read == previous else 0)
+        previous = read
+    clock = "mixed"
+    if kernel_stamps in (0, len(stamps)):
+        clock = ("kernel" if kernel_stamps else "user") if stamps else ""
+    whole = capture.ended == "complete" and not parsed.until_close and capture.body
+    reason = tally.finish_reason
+    return Completion(
+        event_ns=stamps,
+        event_tokens=array("q", tally.event_tokens),
+        event_shared=shared,
+        clock=clock,
+        text=tally.text,
+        input_tokens=tally.input_tokens,
+        output_tokens=tally.output_tokens,
+        count_source=tally.count_source,
+        cached_tokens=tally.cached_tokens,
+        finish_reason=None if reason is None else clean(reason, 100),
+        closed_ns=reads.stamp_ns(reads.last)[0] if whole else capture.ended_ns,
+        status=parsed.status,
+        failure=_failure(capture, parsed, tally),
+        token_ids=None if tally.token_ids is None else tuple(tally.token_ids),
+        model=None if tally.model is None else clean(tally.model, 300),
+    )
+
+
+def _failure(capture: Capture, parsed: ParsedResponse, tally: Tally) -> Failure | None:
+    """The one that counts, by `FAILURE_PRECEDENCE`; our own limits come behind what the engine said of itself."""
+    unconnected = connect_failure(capture)
+    if unconnected is not None:
+        return unconnected
+    status = parsed.status
+    if status is not None and not 200 <= status < 300:
+        return rejection(parsed)
+    reason = tally.finish_reason
+    if tally.error is not None:
+        return tally.error
+    if reason == "error":
+        return Failure(FailureKind.ENGINE_ERROR, "the engine ended the request with an error", status)
+    if reason == "abort":
+        return Failure(FailureKind.ABORTED, "the engine gave the request up", status)
+    transport = transport_failure(capture, parsed)
+    if transport is not None:
+        return transport
+    if tally.cut:
+        return Failure(FailureKind.BROKEN_STREAM, "the stream ends inside an event", status)
+    if tally.malformed is not None:
+        return Failure(FailureKind.MALFORMED, clean(tally.malformed), status)
+    if reason is None:
+        return Failure(FailureKind.INCOMPLETE, "ended without a finish reason", status)
+    told = tally.output_tokens
+    if tally.token_ids is not None and told is not None and len(tally.token_ids) < told:
+        text = f"{len(tally.token_ids)} tokens arrived, the engine counted {told}"
+        return Failure(FailureKind.INCOMPLETE, text, status)
+    return None
+
+
+def _shown(data: bytes) -> str:
+    return repr(data[:80].decode("utf-8", "replace"))
