@@ -1,0 +1,219 @@
+"""Workloads that come with the house, workloads from files, and flags laid over either."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from bench_runner.errors import SpecError
+from bench_runner.plan.spec import (
+    ClosedLoop,
+    FixedLength,
+    FixedPrompt,
+    ListedLength,
+    SyntheticPrompts,
+    WorkloadSpec,
+)
+
+
+def _synthetic(name: str, requests: int, inputs: int, outputs: int, concurrency: int | None = None) -> WorkloadSpec:
+    """Fixed lengths; a burst unless a concurrency is given. Long closed loops are warmed by one batch."""
+    shape = WorkloadSpec(
+        name=name,
+        requests=requests,
+        prompts=SyntheticPrompts(input_tokens=FixedLength(tokens=inputs)),
+        output_tokens=FixedLength(tokens=outputs),
+    )
+    if concurrency is None:
+        return shape
+    return shape.model_copy(update={"arrival": ClosedLoop(concurrency=concurrency), "warmup_batches": 1})
+
+
+PRESETS: dict[str, WorkloadSpec] = {
+    workload.name: workload
+    for workload in (
+        _synthetic("burst-100x128x128", 100, 128, 128),
+        _synthetic("published-a100", 101, 267, 128),
+        WorkloadSpec(
+            name="qwen-speed",
+            requests=6,
+            prompts=SyntheticPrompts(input_tokens=ListedLength(tokens=(1, 6144, 14336, 30720, 63488, 129024))),
+            output_tokens=FixedLength(tokens=2048),
+            arrival=ClosedLoop(concurrency=1),
+            warmup_batches=1,
+        ),
+        WorkloadSpec(
+            name="explain-quantum",
+            requests=1,
+            prompts=FixedPrompt(text="Explain quantum entanglement in simple terms"),
+            output_tokens=FixedLength(tokens=512),
+            arrival=ClosedLoop(concurrency=1),
+            lengths="natural",
+            warmup_batches=2,
+        ),
+        _synthetic("chat-1k-1k", 128, 1024, 1024, concurrency=32),
+        _synthetic("summarise-8k-1k", 64, 8192, 1024, concurrency=16),
+        _synthetic("generate-1k-8k", 64, 1024, 8192, concurrency=16),
+    )
+}
+
+#: One line for each preset, for lists and pages.
+DESCRIPTIONS: dict[str, str] = {
+    "burst-100x128x128": "100 prompts of exactly 128 tokens, 128 output tokens each, all at once",
+    "published-a100": "101 prompts of 267 tokens, 128 output tokens each, all at once: the published A100 table",
+    "qwen-speed": "one prompt at a time, of 1 to 129,024 tokens, 2,048 output tokens each: Qwen's speed table",
+    "explain-quantum": "the single prompt 'Explain quantum entanglement in simple terms', answered at its own length",
+    "chat-1k-1k": "128 prompts of 1,024 tokens, 1,024 output tokens each, 32 in flight",
+    "summarise-8k-1k": "64 prompts of 8,192 tokens, 1,024 output tokens each, 16 in flight",
+    "generate-1k-8k": "64 prompts of 1,024 tokens, 8,192 output tokens each, 16 in flight",
+}
+
+_SUFFIXES = (".yaml", ".yml", ".json")
+#: Far above any workload that somebody writes; a file beyond it is something else.
+_MAX_FILE_BYTES = 16 * 2**20
+#: Fields whose value is one of several kinds; pydantic names the kind in an error's place, right behind the field.
+_UNIONS = frozenset({"prompts", "input_tokens", "output_tokens", "arrival"})
+_KINDS = frozenset({"synthetic", "text", "dataset", "fixed", "uniform", "normal", "list", "burst", "closed_loop"})
+_MOST_MISTAKES = 5
+
+
+def load_workload(name_or_path: str) -> WorkloadSpec:
+    """The preset of that name, or the workload in that YAML or JSON file.
+
+    Raises:
+        SpecError: no such preset or file, unreadable, or not a workload; names file, field and mend.
+    """
+    if name_or_path in PRESETS:
+        return PRESETS[name_or_path]
+    path = Path(name_or_path)
+    if path.suffix.lower() not in _SUFFIXES:
+        raise SpecError(
+            f"no workload named {name_or_path!r}; known are {', '.join(PRESETS)}, or a file ending in "
+            f"{', '.join(_SUFFIXES)}",
+            field="workload",
+        )
+    body = _read_body(path)
+    if isinstance(body, dict) and "name" not in body:
+        body = {"name": path.stem[:100] or "custom", **body}
+    return parse_workload(body, where=str(path))
+
+
+def parse_workload(body: object, *, where: str = "workload") -> WorkloadSpec:
+    """A workload from plain JSON types.
+
+    Args:
+        body: what was read.
+        where: named in errors, such as the file.
+
+    Raises:
+        SpecError: not a workload; `field` is the first field to mend, dotted, from "workload" on.
+    """
+    try:
+        return WorkloadSpec.model_validate(body)
+    except ValidationError as error:
+        raise _explain(error, where) from error
+
+
+def apply_overrides(
+    workload: WorkloadSpec,
+    *,
+    requests: int | None = None,
+    input_tokens: int | None = None,
+    output_tokens: int | None = None,
+    concurrency: int | None = None,
+    warmup_batches: int | None = None,
+) -> WorkloadSpec:
+    """The workload with flags laid over it; `None` leaves a field as it is.
+
+    What was changed is added to the name, so that no result passes for the preset's.
+
+    Args:
+        workload: what the flags change.
+        requests: how many are sent.
+        input_tokens: one length for every prompt; synthetic prompts only.
+        output_tokens: one length for every answer.
+        concurrency: a closed loop with so many in flight, whatever the arrival was.
+        warmup_batches: so many, instead of "auto".
+
+    Raises:
+        SpecError: a value out of range, or one that does not go with this workload.
+    """
+    update: dict[str, Any] = {}
+    if requests is not None:
+        update["requests"] = requests
+    if input_tokens is not None:
+        if not isinstance(workload.prompts, SyntheticPrompts):
+            raise SpecError(
+                f"input tokens cannot be set for {workload.name}: its prompts are given, not drawn; leave them out",
+                field="workload.prompts.input_tokens",
+            )
+        length = {"kind": "fixed", "tokens": input_tokens}
+        update["prompts"] = workload.prompts.model_dump() | {"input_tokens": length}
+    if output_tokens is not None:
+        update["output_tokens"] = {"kind": "fixed", "tokens": output_tokens}
+    if concurrency is not None:
+        update["arrival"] = {"kind": "closed_loop", "concurrency": concurrency}
+    if warmup_batches is not None:
+        update["warmup_batches"] = warmup_batches
+    if not update:
+        return workload
+    changed = parse_workload(workload.model_dump() | update)
+    if changed == workload:
+        return workload
+    flags = {
+        "requests": requests,
+        "input": input_tokens,
+        "output": output_tokens,
+        "concurrency": concurrency,
+        "warmup": warmup_batches,
+    }
+    name = workload.name + "".join(f"+{flag}={value}" for flag, value in flags.items() if value is not None)
+    return changed.model_copy(update={"name": name if len(name) <= 100 else "custom"})
+
+
+def _read_body(path: Path) -> object:
+    if not path.is_file():
+        raise SpecError(f"no workload file at {path}; give an existing file or a preset's name", field="workload")
+    try:
+        if path.stat().st_size > _MAX_FILE_BYTES:
+            raise SpecError(f"{path} is larger than {_MAX_FILE_BYTES} bytes, no workload file", field="workload")
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise SpecError(f"cannot read {path}: {error.strerror or error}", field="workload") from error
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{path} is not UTF-8; save it as UTF-8", field="workload") from error
+    try:
+        return json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
+    except json.JSONDecodeError as error:
+        raise SpecError(f"{path}, line {error.lineno}: not JSON: {error.msg}", field="workload") from error
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise SpecError(f"{path}{line}: not YAML: {error.problem or error.context}", field="workload") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise SpecError(f"{path} cannot be parsed: {type(error).__name__}: {error}", field="workload") from error
+
+
+def _explain(error: ValidationError, where: str) -> SpecError:
+    """Pydantic's findings as one sentence a mistake, each with its dotted field."""
+    mistakes = []
+    first = "workload"
+    details = error.errors(include_url=False, include_context=False, include_input=False)
+    for number, detail in enumerate(details[:_MOST_MISTAKES]):
+        field = _dotted(detail["loc"])
+        message = "is not a field of a workload" if detail["type"] == "extra_forbidden" else detail["msg"]
+        mistakes.append(f"{field or 'workload'}: {message}")
+        if number == 0 and field:
+            first = f"workload.{field}"
+    if len(details) > _MOST_MISTAKES:
+        mistakes.append(f"and {len(details) - _MOST_MISTAKES} more")
+    return SpecError(f"{where}: {'; '.join(mistakes)}", field=first)
+
+
+def _dotted(loc: tuple[int | str, ...]) -> str:
+    """An error's place as a person would write it: without the kinds that pydantic puts behind a union's field."""
+    kept = [part for before, part in zip((None, *loc), loc, strict=False) if not (before in _UNIONS and part in _KINDS)]
+    return ".".join(str(part) for part in kept)

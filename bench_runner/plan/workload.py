@@ -1,0 +1,285 @@
+"""From a WorkloadSpec to the requests of one batch: what is sent, how long it is, how long the answer may be.
+
+Words and lengths come from separate seeded streams. Lengths hang on (seed, repeat) alone, so that a warm-up batch and
+a second attempt do the same work; words hang on (seed, repeat, attempt, stream) too, so that no batch repeats what a
+prefix cache may hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from bench_runner.errors import DatasetError, SpecError
+from bench_runner.plan.dataset import Entry, read_dataset
+from bench_runner.plan.prompt import Prompt, write_prompts
+from bench_runner.plan.seeds import open_stream
+from bench_runner.plan.spec import (
+    DatasetPrompts,
+    FixedLength,
+    FixedPrompt,
+    Length,
+    ListedLength,
+    NormalLength,
+    SyntheticPrompts,
+    UniformLength,
+    WorkloadSpec,
+)
+from bench_runner.plan.tokenizer import Tokenizer
+
+#: The stream whose requests are the measurement; every other name is a warm-up batch or a probe.
+MEASURED = "measured"
+#: Most input tokens of one batch: about a gigabyte of text.
+_MAX_BATCH_TOKENS = 200_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRequest:
+    """One request before any engine's dialect has seen it."""
+
+    prompt: str | tuple[int, ...]
+    #: as the engine counts them, template and BOS included
+    input_tokens: int
+    #: `input_tokens` is proven, not estimated
+    exact: bool
+    #: output tokens asked for, or the most allowed where lengths are natural
+    max_tokens: int
+    #: characters of the text; `None` for token ids
+    characters: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnWorkload:
+    """The requests of one batch."""
+
+    requests: tuple[PlannedRequest, ...]
+    #: of the realised prompts: SHA-256, 16 hex digits
+    digest: str
+    #: what the reader of the result must know, such as lengths left out
+    notes: tuple[str, ...]
+
+
+def draw(
+    workload: WorkloadSpec,
+    *,
+    seed: int,
+    repeat: int,
+    attempt: int,
+    stream: str,
+    tokenizer: Tokenizer,
+    context_tokens: int | None,
+    overhead: int = 0,
+) -> DrawnWorkload:
+    """The requests of one batch, the same for the same arguments.
+
+    A batch other than `MEASURED` has the same lengths and other words; given texts and datasets are never sent there.
+
+    Args:
+        workload: what is asked for.
+        seed: of the run.
+        repeat: of its cell.
+        attempt: of the run.
+        stream: which batch: `MEASURED`, "warmup-0", "probe", …
+        tokenizer: proves or estimates the lengths.
+        context_tokens: longest input + output the target takes; `None`: not known, so not checked.
+        overhead: tokens the target's chat template adds to the tokenizer's count of a text; 0 for completions.
+
+    Raises:
+        SpecError: it cannot be carried out as asked; `field` names what to mend.
+    """
+    notes: list[str] = []
+    room = _Room(tokenizer, context_tokens, overhead)
+    outputs = _draw_outputs(workload, seed, repeat, notes)
+    words = open_stream("prompts", seed, repeat, attempt, stream)
+    match workload.prompts:
+        case SyntheticPrompts(input_tokens=length, form=form):
+            inputs = draw_lengths(length, workload.requests, open_stream("input-lengths", seed, repeat))
+            inputs, outputs = _fit_lengths(length, inputs, outputs, room, notes)
+            prompts = _write(inputs, words, room, as_ids=form == "token_ids")
+            if alike := len(prompts) - len({prompt.content for prompt in prompts}):
+                notes.append(f"{alike} prompts are the same as others: so few tokens leave no more different texts")
+        case FixedPrompt(text=text):
+            prompts = [room.prompt(text)] * workload.requests
+            for output in outputs:
+                room.check(prompts[0].tokens, output)
+            if workload.requests > 1:
+                notes.append("every request carries the same prompt, so a prefix cache serves all but the first")
+        case DatasetPrompts() as dataset:
+            order = open_stream("dataset-order", seed, attempt)
+            prompts, outputs = _pick_entries(dataset, outputs, room, order, repeat, notes)
+            if attempt > 1:
+                notes.append("a further attempt draws from the same dataset, so prompts of earlier ones may recur")
+        case _ as unknown:
+            assert_never(unknown)
+    if stream != MEASURED and not isinstance(workload.prompts, SyntheticPrompts):
+        prompts = _write([p.tokens for p in prompts], words, room)
+    if not tokenizer.exact:
+        notes.append("prompt lengths are estimates: no tokenizer at hand")
+    requests = tuple(
+        PlannedRequest(p.content, p.tokens, p.exact, output, p.characters)
+        for p, output in zip(prompts, outputs, strict=True)
+    )
+    return DrawnWorkload(requests, _digest(prompts), tuple(notes))
+
+
+def draw_lengths(length: Length, count: int, rng: random.Random) -> list[int]:
+    """`count` token lengths, each at least 1."""
+    match length:
+        case FixedLength(tokens=tokens):
+            return [tokens] * count
+        case UniformLength(low=low, high=high):
+            return [rng.randint(low, high) for _ in range(count)]
+        case NormalLength(mean=mean, stddev=stddev, low=low, high=high):
+            return [min(high, max(low, round(rng.gauss(mean, stddev)))) for _ in range(count)]
+        case ListedLength(tokens=listed):
+            return [listed[i % len(listed)] for i in range(count)]
+        case _ as unknown:
+            assert_never(unknown)
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """What the target counts and how much it takes."""
+
+    tokenizer: Tokenizer
+    context_tokens: int | None
+    overhead: int
+
+    def prompt(self, text: str) -> Prompt:
+        """A given text with its count."""
+        return Prompt(text, self.tokenizer.count(text) + self.overhead, self.tokenizer.exact, len(text))
+
+    def holds(self, input_tokens: int, output_tokens: int) -> bool:
+        """Input and output fit the context, as far as it is known."""
+        return self.context_tokens is None or input_tokens + output_tokens <= self.context_tokens
+
+    def check(self, input_tokens: int, output_tokens: int) -> None:
+        """Raise SpecError, with the larger of the two as the field to mend, where they do not fit."""
+        if not self.holds(input_tokens, output_tokens):
+            raise SpecError(
+                f"{input_tokens} input + {output_tokens} output tokens are {input_tokens + output_tokens}, longer than "
+                f"the target's context of {self.context_tokens}; ask for less, or serve a longer context",
+                field="workload.output_tokens" if output_tokens > input_tokens else "workload.prompts.input_tokens",
+            )
+
+
+def _draw_outputs(workload: WorkloadSpec, seed: int, repeat: int, notes: list[str]) -> list[int]:
+    matched = workload.matched_output_tokens
+    if workload.lengths != "length-matched":
+        if matched is not None:
+            raise SpecError(
+                f'matched_output_tokens belong to lengths "length-matched", not "{workload.lengths}"; leave them out',
+                field="workload.matched_output_tokens",
+            )
+    elif matched is None:
+        notes.append("length-matched without lengths: what this run's outputs turn out to be is asked of the others")
+    elif len(matched) != workload.requests:
+        raise SpecError(
+            f"{len(matched)} matched output lengths for {workload.requests} requests; give one for each request",
+            field="workload.matched_output_tokens",
+        )
+    else:
+        return list(matched)
+    return draw_lengths(workload.output_tokens, workload.requests, open_stream("output-lengths", seed, repeat))
+
+
+def _fit_lengths(
+    length: Length, inputs: list[int], outputs: list[int], room: _Room, notes: list[str]
+) -> tuple[list[int], list[int]]:
+    """Leave out what the target cannot take where lengths are listed one by one; refuse it elsewhere."""
+    if not isinstance(length, ListedLength):
+        for tokens, output in zip(inputs, outputs, strict=True):
+            room.check(tokens, output)
+        return inputs, outputs
+    least = room.overhead + int(room.tokenizer.bos) + 1
+    pairs = list(zip(inputs, outputs, strict=True))
+    long = sorted({i for i, o in pairs if not room.holds(i, o)})
+    short = sorted({i for i, _ in pairs if i < least})
+    if long:
+        notes.append(f"input lengths left out, with their output beyond the context of {room.context_tokens}: {long}")
+    if short:
+        notes.append(f"input lengths left out, no room for a word beside BOS and template ({least - 1}): {short}")
+    kept = [(i, o) for i, o in pairs if room.holds(i, o) and i >= least]
+    if not kept:
+        raise SpecError(
+            f"no input length is left: {'; '.join(notes)}; list lengths between {least} and what the context takes",
+            field="workload.prompts.input_tokens",
+        )
+    return [i for i, _ in kept], [o for _, o in kept]
+
+
+def _pick_entries(
+    dataset: DatasetPrompts, outputs: list[int], room: _Room, order: random.Random, repeat: int, notes: list[str]
+) -> tuple[list[Prompt], list[int]]:
+    """Entries in a seeded order, each repeat starting where the one before ended; those too long are passed over."""
+    entries = read_dataset(dataset.path, dataset.format)
+    wanted = len(outputs)
+    if len(entries) < wanted:
+        raise DatasetError(
+            f"dataset {dataset.path} has {len(entries)} usable entries, too few for {wanted} requests; "
+            "ask for fewer requests or give a longer file: entries are never sent twice in one run",
+            field="workload.requests",
+        )
+    shuffled = order.sample(entries, len(entries))
+    start = repeat * wanted % len(entries)
+    prompts: list[Prompt] = []
+    lengths: list[int] = []
+    passed_over = 0
+    for entry in shuffled[start:] + shuffled[:start]:
+        prompt = room.prompt(entry.prompt)
+        output = _entry_output(entry, outputs[len(prompts)], room)
+        if room.holds(prompt.tokens, output):
+            prompts.append(prompt)
+            lengths.append(output)
+            if len(prompts) == wanted:
+                break
+        else:
+            passed_over += 1
+    else:
+        raise DatasetError(
+            f"dataset {dataset.path}: only {len(prompts)} of {len(entries)} entries fit the target's context of "
+            f"{room.context_tokens} with their output, too few for {wanted} requests; ask for fewer requests",
+            field="workload.requests",
+        )
+    if passed_over:
+        notes.append(f"{passed_over} dataset entries longer than the context of {room.context_tokens} passed over")
+    if (repeat + 1) * wanted + passed_over > len(entries):
+        notes.append("the dataset is shorter than all repeats so far, so prompts recur between repeats")
+    if alike := wanted - len({prompt.content for prompt in prompts}):
+        notes.append(f"{alike} dataset prompts are the same as others of this run")
+    return prompts, lengths
+
+
+def _entry_output(entry: Entry, planned: int, room: _Room) -> int:
+    """The entry's own output length where it has one; matched lengths were settled before."""
+    if entry.output_tokens is not None:
+        return entry.output_tokens
+    if entry.answer is not None:
+        return max(1, room.tokenizer.count(entry.answer) - int(room.tokenizer.bos))
+    return planned
+
+
+def _write(lengths: Sequence[int], words: random.Random, room: _Room, *, as_ids: bool = False) -> list[Prompt]:
+    if sum(lengths) > _MAX_BATCH_TOKENS:
+        raise SpecError(
+            f"{sum(lengths)} input tokens in one batch, more than the {_MAX_BATCH_TOKENS} that can be drawn; "
+            "ask for fewer requests or shorter prompts",
+            field="workload.requests",
+        )
+    return write_prompts(lengths, words, room.tokenizer, overhead=room.overhead, as_ids=as_ids)
+
+
+def _digest(prompts: Sequence[Prompt]) -> str:
+    """SHA-256 over kind, size and content of each prompt in turn, 16 hex digits."""
+    digest = hashlib.sha256()
+    for prompt in prompts:
+        if isinstance(prompt.content, str):
+            kind, content = b"text", prompt.content.encode()
+        else:
+            kind, content = b"ids", ",".join(map(str, prompt.content)).encode()
+        digest.update(b"%s %d\n" % (kind, len(content)))
+        digest.update(content)
+    return digest.hexdigest()[:16]
