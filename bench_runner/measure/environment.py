@@ -1,0 +1,125 @@
+"""Where a run was made: the client's host, the way to the server, what the server is. The one file here with I/O."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import platform
+import socket
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+#: Keys of the server's facts, each `None` where it is not known.
+SERVER_FACTS = (
+    "engine",
+    "engine_version",
+    "served_models",
+    "flags",
+    #: what the engine says of itself (TGI's /info, vLLM's cache configuration, …)
+    "self_description",
+    "startup_s",
+    "pid",
+    "url",
+)
+#: Keys of the run's own facts.
+RUN_FACTS = ("simulated", "hardware", "gpus", "precision", "flag_class", "socket_policy", "tokenizer")
+
+
+def describe(
+    address: str | None, *, server: Mapping[str, Any], run: Mapping[str, Any], commit: str | None = None
+) -> dict[str, Any]:
+    """The Environment of a run, as plain JSON types.
+
+    Args:
+        address: the server's resolved address; `None` where it was never resolved.
+        server: values for SERVER_FACTS; no credentials.
+        run: values for RUN_FACTS, as stated or found.
+        commit: the checkout enginebench ran from; `None` for an installed package.
+
+    Raises:
+        ValueError: a fact has a name that is not known here.
+    """
+    unknown = sorted({*server} - {*SERVER_FACTS}) + sorted({*run} - {*RUN_FACTS})
+    if unknown:
+        raise ValueError(f"environment has no field {', '.join(unknown)}")
+    return {
+        "client": describe_client(commit),
+        "network_path": network_path(address),
+        "server": {name: server.get(name) for name in SERVER_FACTS},
+        **{name: run.get(name) for name in RUN_FACTS},
+    }
+
+
+def describe_client(commit: str | None = None) -> dict[str, Any]:
+    """The host the load came from. What this host does not tell is `None`."""
+    return {
+        "cpu_model": _first_value(Path("/proc/cpuinfo"), "model name"),
+        "cores": os.cpu_count(),
+        "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "memory_bytes": _memory_bytes(),
+        "kernel": platform.release(),
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "enginebench": _enginebench_version(),
+        "load_average_1min": _load_average(),
+        "commit": commit,
+    }
+
+
+def network_path(address: str | None) -> str | None:
+    """The way to a resolved address: "loopback", "same host" (through an interface of ours) or "remote"."""
+    if address is None:
+        return None
+    try:
+        ip = ipaddress.ip_address(address.split("%", 1)[0])
+    except ValueError:
+        return None
+    if ip.is_loopback:
+        return "loopback"
+    return "same host" if _is_ours(address, ip.version) else "remote"
+
+
+def _is_ours(address: str, ip_version: int) -> bool:
+    """Only an address of our own interfaces can be bound; nothing is sent."""
+    family = socket.AF_INET6 if ip_version == 6 else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((address, 0))
+    except OSError:
+        return False
+    return True
+
+
+def _enginebench_version() -> str | None:
+    try:
+        return version("enginebench")
+    except PackageNotFoundError:
+        return None
+
+
+def _load_average() -> float | None:
+    try:
+        return os.getloadavg()[0]
+    except OSError:
+        return None
+
+
+def _memory_bytes() -> int | None:
+    stated = _first_value(Path("/proc/meminfo"), "MemTotal")
+    return int(stated.split()[0]) * 1024 if stated else None
+
+
+def _first_value(path: Path, key: str) -> str | None:
+    """Value of the first `key : value` line; `None` where there is no such file or line."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        name, _, value = line.partition(":")
+        if name.strip() == key:
+            return value.strip() or None
+    return None

@@ -1,0 +1,1 @@
+"""Published figures with their sources, as data: `published.json`, read by `published`."""
