@@ -1,0 +1,129 @@
+"""One TCP connection and the request it carries: bytes out, bytes and stamps in, nothing understood but framing."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from array import array
+from typing import TYPE_CHECKING
+
+from engines.clock import monotonic_ns
+from engines.dialects.http1 import ResponseFramer
+
+if TYPE_CHECKING:
+    from bench_runner.load.tls import TlsStream
+
+#: asm-generic value; Python has no name for it
+SO_TIMESTAMPNS = 35
+#: what one `recvmsg` may bring
+READ_BYTES = 65_536
+#: room for one timestamp message
+ANCILLARY_BYTES = socket.CMSG_SPACE(16)
+#: seconds, nanoseconds of a kernel stamp
+TIMESPEC = struct.Struct("@qq")
+
+OPENING, IDLE, BUSY, FAILED, CLOSED = range(5)
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+class Connection:
+    """A socket in one of five states. The stamps and bytes of its request are kept until the spool takes them."""
+
+    __slots__ = ("body", "bound", "connect_ns", "deadline_ns", "error", "fd", "framer", "kernel_ns", "last_block",
+                 "lengths", "local_port", "opened_ns", "pending", "position", "recvmsg", "resends", "scheduled_ns",
+                 "sent_ns", "served", "sock", "state", "tls", "user_ns")  # fmt: skip
+
+    def __init__(self, family: int) -> None:
+        self.sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        self.fd = self.sock.fileno()
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        self.recvmsg = self.sock.recvmsg
+        self.framer = ResponseFramer()
+        self.tls: TlsStream | None = None
+        self.state = OPENING
+        self.local_port = 0
+        self.opened_ns = 0
+        self.connect_ns = 0
+        #: when opening, or the answer to its request, is given up
+        self.deadline_ns = 0
+        #: why it is FAILED
+        self.error = ""
+        #: opened for one request that is sent again, and for no other
+        self.bound = False
+        #: responses it carried before the present one
+        self.served = 0
+        self.position = -1
+        self.resends = 0
+        self.scheduled_ns = 0
+        self.sent_ns = 0
+        #: bytes of the request that the socket did not take yet
+        self.pending: memoryview | None = None
+        self.user_ns = array("q")
+        self.kernel_ns = array("q")
+        self.lengths = array("q")
+        self.body = bytearray()
+        #: place of the request's latest block in the spool
+        self.last_block = -1
+
+    def open(self, address: tuple[str, int] | tuple[str, int, int, int], now_ns: int) -> int:
+        """Begins to connect. Returns 0 or EINPROGRESS, or the errno of an immediate failure."""
+        self.opened_ns = now_ns
+        return self.sock.connect_ex(address)
+
+    def opened(self) -> int:
+        """The socket became writable: the connection stands (0), or the errno of why it does not."""
+        error = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        self.connect_ns = monotonic_ns() - self.opened_ns
+        if error == 0:
+            self.local_port = self.sock.getsockname()[1]
+        return error
+
+    def begin(self, position: int, scheduled_ns: int, resends: int = 0) -> None:
+        """Takes a request on; nothing is sent yet."""
+        self.position = position
+        self.scheduled_ns = scheduled_ns
+        self.sent_ns = 0
+        self.resends = resends
+        self.last_block = -1
+
+    def send(self, payload: memoryview) -> bool:
+        """Writes what the socket takes; the rest stays in `pending`. False: the peer is gone."""
+        try:
+            sent = self.sock.send(payload)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.pending = payload
+            return False
+        self.pending = payload[sent:] if sent < len(payload) else None
+        return True
+
+    def keep(self, data: bytes, user_ns: int, kernel_ns: int) -> bool:
+        """Keeps what one read brought. True: the response is over, whole or malformed."""
+        self.user_ns.append(user_ns)
+        self.kernel_ns.append(kernel_ns)
+        self.lengths.append(len(data))
+        self.body += data
+        return self.framer.feed(data)
+
+    def forget_reads(self) -> None:
+        """The spool has them."""
+        del self.user_ns[:]
+        del self.kernel_ns[:]
+        del self.lengths[:]
+        self.body.clear()
+
+    def rest(self) -> None:
+        """The response is over and the connection may carry another request."""
+        self.state = IDLE
+        self.served += 1
+        self.framer.reset()
+
+    def close(self, *, reset: bool = False) -> None:
+        """Closes it; with `reset` the peer learns at once, and bytes that the kernel still holds are dropped."""
+        if reset and self.state != FAILED:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self.state = CLOSED
+        self.sock.close()

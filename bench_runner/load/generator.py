@@ -1,0 +1,338 @@
+"""The loop of a load process: sends what is due, keeps what comes with the moment it came, until the window is over.
+
+Nothing here understands a response beyond where it ends, and nothing remembers a request that is over.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections import OrderedDict
+
+from bench_runner.load.channel import (
+    CANCEL,
+    DEADLINE,
+    NEVER_NS,
+    WINDOW_ENDINGS,
+    Counters,
+    Outcome,
+    WorkerGone,
+    unpack_deadline,
+)
+from bench_runner.load.connection import (
+    ANCILLARY_BYTES,
+    BUSY,
+    CLOSED,
+    FAILED,
+    IDLE,
+    OPENING,
+    READ_BYTES,
+    TIMESPEC,
+    Connection,
+)
+from bench_runner.load.planfile import Plan
+from bench_runner.load.pool import Pool
+from bench_runner.load.schedule import Schedule
+from bench_runner.load.spool import CANCELLED, COMPLETE, CONNECT, EOF, MALFORMED, RESET, TIMEOUT, SpoolWriter
+from bench_runner.load.timer import Timer
+from engines.clock import monotonic_ns, process_cpu_ns, wall_offset_ns
+
+#: from the last connection being open to the window's first instant
+LEAD_IN_NS = 20_000_000
+#: connections are opened this long before their requests are due
+OPEN_AHEAD_NS = 500_000_000
+#: counters are published, and the wall clock is watched, this often
+TICK_NS = 250_000_000
+#: wall clock against monotonic clock: more than this is a step
+STEP_NS = 1_000_000
+#: bytes of one response that are held before the spool takes them
+HOLD_BYTES = 32_768
+#: events taken at once: between two batches the schedule is looked at
+MAX_EVENTS = 64
+
+_SECOND_NS = 1_000_000_000
+
+
+class Generator:
+    """One window of load. `run` once."""
+
+    def __init__(self, plan: Plan, spool: SpoolWriter, channel: socket.socket, counters: Counters) -> None:
+        self._plan = plan
+        self._spool = spool
+        self._channel = channel
+        self._counters = counters
+        self._epoll = select.epoll()
+        self._timer = Timer()
+        self._epoll.register(self._timer.fd, select.EPOLLIN)
+        self._epoll.register(channel.fileno(), select.EPOLLIN)
+        self._pool = Pool(plan, self._epoll)
+        self._schedule = Schedule(len(plan.ends), plan.offsets_ns, plan.concurrency, OPEN_AHEAD_NS)
+        #: sent and not over, in the order of their deadlines
+        self._in_flight: OrderedDict[Connection, None] = OrderedDict()
+        #: how the window ended, in the words of WINDOW_ENDINGS; `None`: it did not
+        self._ended: str | None = None
+        self._lease_ns = NEVER_NS
+        self._run_end_ns = NEVER_NS
+        #: opening is over for good, and fails, at this instant; `None` inside the window
+        self._ready_by_ns: int | None = None
+        self._wake_ns = 0
+        self._tick_ns = 0
+        self._offset_ns = wall_offset_ns()
+        self._stepped = False
+        self._max_lag_ns = -1
+        self._sent = self._finished = self._failed = self._received_bytes = 0
+
+    def run(self) -> Outcome:
+        """Opens connections, holds the window, closes all.
+
+        Raises:
+            WorkerGone: the other end of the channel was closed.
+            LoadBroken: no more files can be opened.
+            OSError: the spool cannot be written.
+        """
+        self._prepare()
+        start_ns = monotonic_ns() + (0 if self._ended else LEAD_IN_NS)
+        self._run_end_ns = start_ns + self._plan.run_timeout_ns
+        self._schedule.open(start_ns)
+        self._wake_ns = 0
+        while self._ended is None and monotonic_ns() < start_ns:
+            self._turn()
+        # A lead-in that a cancel cut short is no window.
+        start_ns = min(start_ns, monotonic_ns())
+        cpu_ns = process_cpu_ns()
+        while self._ended is None:
+            self._turn()
+        end_ns = monotonic_ns()
+        cpu_ns = process_cpu_ns() - cpu_ns
+        self._watch_clock()
+        self._pool.clear()
+        self._publish()
+        return Outcome(
+            WINDOW_ENDINGS.index(self._ended),
+            start_ns,
+            end_ns,
+            cpu_ns,
+            self._max_lag_ns,
+            int(self._stepped),
+            self._pool.opened,
+        )
+
+    def _prepare(self) -> None:
+        """Opens the connections that the window begins with; all of them together have the connect timeout."""
+        self._ready_by_ns = monotonic_ns() + self._plan.connect_timeout_ns
+        while self._ended is None:
+            self._turn()
+            if not self._pool.opening and len(self._pool.idle) >= self._schedule.wanted_connections:
+                break
+        self._ready_by_ns = None
+
+    def _turn(self) -> None:
+        """Waits for something to happen and answers it."""
+        for fd, mask in self._epoll.poll(-1 if self._wake_ns else 0, MAX_EVENTS):
+            connection = self._pool.table.get(fd)
+            if connection is None:
+                self._answer(fd)
+            elif connection.state == BUSY:
+                if mask & select.EPOLLOUT:
+                    self._flush(connection)
+                if mask & ~select.EPOLLOUT:
+                    self._receive(connection)
+            elif connection.state == OPENING:
+                self._pool.advance(connection)
+                self._wake_ns = 0
+            elif connection.state == IDLE:
+                self._pool.wither(connection)
+                self._wake_ns = 0
+            if self._ended is not None:
+                return
+        now = monotonic_ns()
+        if now >= self._wake_ns:
+            self._advance(now)
+
+    def _answer(self, fd: int) -> None:
+        """The timer fired, or the worker said something."""
+        if fd == self._timer.fd:
+            self._timer.drain()
+            return
+        if fd != self._channel.fileno():
+            return  # closed earlier in this batch
+        message = self._channel.recv(64)
+        if not message:
+            raise WorkerGone
+        if message[:1] == CANCEL:
+            self._stop("cancelled", "the run was cancelled")
+        elif message[:1] == DEADLINE:
+            self._lease_ns = unpack_deadline(message)
+            self._wake_ns = 0
+
+    def _advance(self, now: int) -> None:
+        """Does what time and free slots ask for, then sets the timer for the next such moment."""
+        if now >= self._lease_ns:
+            return self._stop("lapsed", "the lease of the run lapsed")
+        if now >= self._run_end_ns:
+            return self._stop("timeout", "the run's own time limit was reached")
+        self._expire(now)
+        self._schedule.mark(now)
+        self._wake_ns = now + 1  # whatever is stirred up below asks for another turn at once
+        self._pool.fill(self._schedule.wanted_connections, self._ready_by_ns)
+        self._dispatch(now)
+        if now >= self._tick_ns:
+            self._tick_ns = now + TICK_NS
+            self._watch_clock()
+            self._publish()
+        if self._ended is None and self._wake_ns:
+            self._wake_ns = self._next_moment()
+            self._timer.arm(self._wake_ns)
+        return None
+
+    def _next_moment(self) -> int:
+        moments = [self._tick_ns, self._lease_ns, self._run_end_ns]
+        if self._in_flight:
+            moments.append(next(iter(self._in_flight)).deadline_ns)
+        if (deadline_ns := self._pool.next_deadline_ns) is not None:
+            moments.append(deadline_ns)
+        if (due_ns := self._schedule.next_ns) is not None:
+            moments.append(due_ns)
+        return min(moments)
+
+    def _dispatch(self, now: int) -> None:
+        """Sends what is due on the connections that are ready."""
+        pool, schedule = self._pool, self._schedule
+        while pool.bound and self._ended is None:
+            self._send(pool.bound.popleft())
+        while pool.idle and schedule.sendable and self._ended is None:
+            connection = pool.idle.popleft()
+            connection.begin(*schedule.take())
+            self._send(connection)
+
+    def _send(self, connection: Connection) -> None:
+        if connection.state == FAILED:
+            self._finish(connection, CONNECT, monotonic_ns(), connection.error)
+            return
+        payload = self._plan.payload(connection.position)
+        if connection.tls is not None:
+            payload = memoryview(connection.tls.encrypt(payload))
+        connection.state = BUSY
+        sent_ns = monotonic_ns()
+        if sent_ns >= self._lease_ns:
+            self._in_flight[connection] = None
+            self._stop("lapsed", "the lease of the run lapsed")
+            return
+        alive = connection.send(payload)
+        connection.sent_ns = sent_ns
+        connection.deadline_ns = sent_ns + self._plan.request_timeout_ns
+        self._in_flight[connection] = None
+        self._sent += 1
+        if alive and connection.pending is not None:
+            self._epoll.modify(connection.fd, select.EPOLLIN | select.EPOLLOUT)
+
+    def _flush(self, connection: Connection) -> None:
+        """The socket takes more of a request. Where the peer is gone, reading will tell."""
+        alive = connection.pending is not None and connection.send(connection.pending)
+        if not alive or connection.pending is None:
+            self._epoll.modify(connection.fd, select.EPOLLIN)
+
+    def _receive(self, connection: Connection) -> None:
+        """The hot path: one read, its two stamps, its bytes."""
+        try:
+            data, ancillary, _, _ = connection.recvmsg(READ_BYTES, ANCILLARY_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._lose(connection, RESET, str(error))
+            return
+        now = monotonic_ns()
+        kernel_ns = 0
+        if ancillary:
+            seconds, nanoseconds = TIMESPEC.unpack(ancillary[0][2])
+            kernel_ns = seconds * _SECOND_NS + nanoseconds - self._offset_ns
+            if now - kernel_ns > self._max_lag_ns:
+                self._max_lag_ns = now - kernel_ns
+        if self._plan.quick_ack and data:
+            connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        if connection.tls is not None:
+            self._receive_tls(connection, data, now, kernel_ns)
+        elif not data:
+            self._lose(connection, EOF, "")
+        else:
+            self._keep(connection, data, now, kernel_ns)
+
+    def _receive_tls(self, connection: Connection, data: bytes, now: int, kernel_ns: int) -> None:
+        assert connection.tls is not None
+        try:
+            plain, closed = connection.tls.decrypt(data) if data else (b"", True)
+        except OSError as error:  # ssl.SSLError is one
+            self._lose(connection, RESET, f"TLS: {error}")
+            return
+        if plain:
+            self._keep(connection, plain, now, kernel_ns)
+        if closed and connection.state == BUSY:
+            self._lose(connection, EOF, "")
+
+    def _keep(self, connection: Connection, data: bytes, now: int, kernel_ns: int) -> None:
+        self._received_bytes += len(data)
+        if connection.keep(data, now, kernel_ns):
+            malformed = connection.framer.malformed
+            self._finish(connection, MALFORMED if malformed else COMPLETE, now, malformed or "")
+        elif len(connection.body) >= HOLD_BYTES:
+            self._spool.append(connection)
+
+    def _lose(self, connection: Connection, ending: int, error: str) -> None:
+        """The connection ended before the response did: sent again, once, where it was only a stale connection."""
+        answered = connection.last_block >= 0 or len(connection.lengths) > 0
+        if connection.served and not answered and connection.resends == 0:
+            self._in_flight.pop(connection, None)
+            self._pool.drop(connection)
+            connection.resends = 1
+            # Opened after this batch of events: a new connection may get a number that is still in it.
+            self._pool.stale.append(connection)
+            self._wake_ns = 0
+        elif not answered and connection.pending is not None:
+            self._finish(connection, CONNECT, monotonic_ns(), error or "closed before the request was out")
+        else:
+            self._finish(connection, ending, monotonic_ns(), error)
+
+    def _expire(self, now: int) -> None:
+        """Gives up connections that did not open and requests that were not answered in time."""
+        self._pool.expire(now)
+        while self._in_flight:
+            connection = next(iter(self._in_flight))
+            if connection.deadline_ns > now:
+                return
+            limit_s = self._plan.request_timeout_ns / 1e9
+            self._finish(connection, TIMEOUT, now, f"no complete response within {limit_s:g} s")
+
+    def _stop(self, ended: str, reason: str) -> None:
+        """Ends the window now. What was measured is kept; nothing more is sent."""
+        now = monotonic_ns()
+        for connection in [*self._in_flight, *self._pool.resending()]:
+            self._finish(connection, CANCELLED, now, reason)
+        self._ended = ended
+
+    def _finish(self, connection: Connection, ending: int, now: int, error: str) -> None:
+        """A request is over: the spool gets what is left of it, the connection another request or its end."""
+        self._spool.append(connection, ending, now, error)
+        self._in_flight.pop(connection, None)
+        self._schedule.release(now)
+        self._finished += 1
+        status = connection.framer.status
+        whole = ending == COMPLETE or (ending == EOF and connection.framer.until_close)
+        if not whole or status is None or not 200 <= status < 300:
+            self._failed += 1
+        reusable = ending == COMPLETE and connection.framer.keep_alive and connection.pending is None
+        if reusable and not self._plan.fresh_connections:
+            connection.rest()
+            self._pool.idle.append(connection)
+        elif connection.state not in (FAILED, CLOSED):
+            self._pool.drop(connection, reset=ending in (TIMEOUT, CANCELLED))
+        self._wake_ns = 0
+        if self._finished == self._schedule.count:
+            self._ended = "complete"
+
+    def _watch_clock(self) -> None:
+        """A wall clock that was set within the window makes kernel stamps wrong by as much."""
+        if abs(wall_offset_ns(3) - self._offset_ns) > STEP_NS:
+            self._stepped = True
+
+    def _publish(self) -> None:
+        self._counters.store(self._sent, self._finished, self._failed, self._received_bytes)

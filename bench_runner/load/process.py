@@ -1,0 +1,242 @@
+"""Starts a load process, steers it while it runs, and reads back what it kept.
+
+The load itself is in `child`; the two share a folder (plan, spool, counters) and a socketpair.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import resource
+import select
+import socket
+import subprocess
+import sys
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench_runner.errors import LoadFailed
+from bench_runner.load.channel import (
+    CANCEL,
+    FAILURE,
+    OUTCOME,
+    WINDOW_ENDINGS,
+    Counters,
+    Outcome,
+    pack_deadline,
+    unpack_outcome,
+)
+from bench_runner.load.contract import LoadOutcome, LoadPlan, Progress, RunControl
+from bench_runner.load.planfile import PLAN_FILE, write_plan
+from bench_runner.load.spool import ENDINGS, SpoolReader
+from engines.clock import monotonic_ns
+from engines.contract import Capture
+
+#: files a load process has open beside its connections
+SPARE_FILES = 32
+#: cancel and deadlines are passed on this often
+POLL_MS = 50
+SAMPLE_NS = 1_000_000_000
+#: a load process that ignores its own run timeout for this long is killed
+PATIENCE_S = 30.0
+
+_LOG_FILE = "load.log"
+_PACKAGES = Path(__file__).resolve().parents[2]
+
+
+def drive(plan: LoadPlan, control: RunControl) -> LoadOutcome:
+    """Carries out `plan` in a process of its own and returns once its window is over.
+
+    The spool folder is the caller's: it must outlive the outcome's captures.
+
+    Raises:
+        LoadFailed: the load process could not be started, died, or could not do its work.
+    """
+    check_plan(plan)
+    try:
+        write_plan(plan)
+        counters = Counters(plan.spool, create=True)
+    except OSError as error:
+        raise LoadFailed(f"the spool {plan.spool} cannot be written: {error.strerror}") from error
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, (plan.spool / _LOG_FILE).open("wb") as log:
+        with theirs:
+            child = _start(plan, theirs, log.fileno())
+        try:
+            message = _attend(ours, control, counters, _patience_ns(plan))
+        finally:
+            ours.close()  # end-of-file: whatever it is doing, it stops
+            _end(child)
+            (plan.spool / PLAN_FILE).unlink(missing_ok=True)
+    control.progress = Progress(*counters.load())
+    if message[:1] == OUTCOME:
+        return _outcome(plan, unpack_outcome(message))
+    if message[:1] == FAILURE:
+        raise LoadFailed(message[1:].decode(errors="replace"))
+    raise LoadFailed(f"the load process died (exit code {child.returncode}): {_log_tail(plan.spool)}")
+
+
+def check_plan(plan: LoadPlan) -> None:
+    """Refuses what cannot be carried out, before anything is started.
+
+    Raises:
+        LoadFailed: nothing to send, offsets that do not fit, or more connections than files may be open.
+    """
+    if not plan.requests:
+        raise LoadFailed("the plan has no request", field="workload.requests")
+    if plan.offsets_ns is None and plan.concurrency is None:
+        raise LoadFailed("a closed loop needs its concurrency", field="workload.arrival.concurrency")
+    if plan.offsets_ns is not None:
+        offsets = plan.offsets_ns
+        if len(offsets) != len(plan.requests) or any(b < a for a, b in itertools.pairwise(offsets)):
+            raise LoadFailed("offsets must be as many as requests and must not fall", field="workload.arrival")
+    most = min(len(plan.requests), plan.concurrency or len(plan.requests))
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and most + SPARE_FILES > hard:
+        raise LoadFailed(
+            f"{most} connections need {most + SPARE_FILES} open files, but no more than {hard} are allowed "
+            "(RLIMIT_NOFILE, hard limit): raise it (`ulimit -Hn`, LimitNOFILE=) or lower the load",
+            field="workload.requests" if plan.concurrency is None else "workload.arrival.concurrency",
+        )
+
+
+def _start(plan: LoadPlan, channel: socket.socket, log_fd: int) -> subprocess.Popen[bytes]:
+    """Starts the load process. Not isolated by -I or -E: it finds these packages by PYTHONPATH, and no others."""
+    command = [sys.executable, "-S", "-P", "-m", "bench_runner.load.child", str(plan.spool), str(channel.fileno())]
+    try:
+        return subprocess.Popen(
+            command,
+            env={**os.environ, "PYTHONPATH": str(_PACKAGES)},
+            stdin=subprocess.DEVNULL,
+            stdout=log_fd,
+            stderr=log_fd,
+            pass_fds=(channel.fileno(),),
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise LoadFailed(f"the load process could not be started: {error}") from error
+
+
+def _attend(channel: socket.socket, control: RunControl, counters: Counters, give_up_ns: int) -> bytes:
+    """Passes on what the outside wants and watches the counters; the load process's last message, or b""."""
+    poll = select.poll()
+    poll.register(channel, select.POLLIN)
+    told_cancel, told_deadline_ns, sample_ns = False, None, 0
+    # A message that cannot be sent finds a process that is gone; reading says so too, and says why.
+    while True:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            deadline_ns = control.deadline_ns
+            if deadline_ns != told_deadline_ns:
+                channel.send(pack_deadline(deadline_ns))
+                told_deadline_ns = deadline_ns
+            if control.cancelled and not told_cancel:
+                channel.send(CANCEL)
+                told_cancel = True
+        if poll.poll(POLL_MS):
+            try:
+                return channel.recv(65_536)
+            except ConnectionResetError:
+                return b""
+        now = monotonic_ns()
+        if now >= sample_ns:
+            sample_ns = now + SAMPLE_NS
+            control.progress = Progress(*counters.load())
+        if now >= give_up_ns:
+            raise LoadFailed("the load process did not stop at the run's time limit and was killed")
+
+
+def _patience_ns(plan: LoadPlan) -> int:
+    return monotonic_ns() + round((plan.connect_timeout_s + plan.run_timeout_s + PATIENCE_S) * 1e9)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Waits for a process whose channel is closed; kills it where it does not mind."""
+    try:
+        child.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+def _log_tail(spool: Path) -> str:
+    tail = (spool / _LOG_FILE).read_bytes()[-2000:].decode(errors="replace").strip()
+    return tail or "it wrote nothing"
+
+
+def _outcome(plan: LoadPlan, outcome: Outcome) -> LoadOutcome:
+    spool, offsets = plan.spool, plan.offsets_ns
+    indexes = array("q", (request.index for request in plan.requests))
+
+    def captures() -> Iterator[Capture]:
+        return read_captures(spool, indexes, offsets, outcome)
+
+    return LoadOutcome(
+        captures=captures,
+        ended=WINDOW_ENDINGS[outcome.ended],
+        window_start_ns=outcome.start_ns,
+        window_end_ns=outcome.end_ns,
+        cpu_s=outcome.cpu_ns / 1e9,
+        wall_s=(outcome.end_ns - outcome.start_ns) / 1e9,
+        max_lag_s=None if outcome.max_lag_ns < 0 else outcome.max_lag_ns / 1e9,
+        clock_stepped=bool(outcome.clock_stepped),
+        connections_opened=outcome.connections_opened,
+    )
+
+
+def read_captures(
+    spool: Path, indexes: array[int], offsets_ns: array[int] | None, outcome: Outcome
+) -> Iterator[Capture]:
+    """Captures in the order of the plan; `indexes` names each, one is in memory at a time."""
+    with SpoolReader(spool) as reader:
+        for position, index in enumerate(indexes):
+            blocks = reader.blocks(position)
+            if not blocks:
+                scheduled_ns = outcome.end_ns if offsets_ns is None else outcome.start_ns + offsets_ns[position]
+                yield _never_sent(index, scheduled_ns, outcome.end_ns)
+                continue
+            last = blocks[-1]
+            user_ns, kernel_ns, lengths = array("q"), array("q"), array("q")
+            for block in blocks:
+                user_ns.extend(block.user_ns)
+                kernel_ns.extend(block.kernel_ns)
+                lengths.extend(block.lengths)
+            yield Capture(
+                index=index,
+                scheduled_ns=last.scheduled_ns,
+                sent_ns=last.sent_ns,
+                sent_clock="user",
+                connect_s=last.connect_ns / 1e9,
+                local_port=last.local_port,
+                process=0,
+                resends=last.resends,
+                read_user_ns=user_ns,
+                read_kernel_ns=kernel_ns,
+                read_bytes=lengths,
+                body=b"".join(block.body for block in blocks),
+                ended=ENDINGS[last.ending],
+                ended_ns=last.ended_ns,
+                error=last.error,
+                fresh_connection=bool(last.first),
+            )
+
+
+def _never_sent(index: int, scheduled_ns: int, ended_ns: int) -> Capture:
+    return Capture(
+        index=index,
+        scheduled_ns=scheduled_ns,
+        sent_ns=0,
+        sent_clock="user",
+        connect_s=0.0,
+        local_port=0,
+        process=0,
+        resends=0,
+        read_user_ns=array("q"),
+        read_kernel_ns=array("q"),
+        read_bytes=array("q"),
+        body=b"",
+        ended="cancelled",
+        ended_ns=ended_ns,
+        error="the run ended before this request was sent",
+    )
