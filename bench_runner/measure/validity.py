@@ -6,12 +6,19 @@ Only what the run did and what its engine *can* do is asked, never the engine's 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
+from bench_runner.measure.evidence import Evidence
 from bench_runner.measure.record import RequestRecord
 from bench_runner.measure.result import Reason, Validity, ValidityState
 from bench_runner.measure.stats import percentile
+from bench_runner.measure.token_checks import (
+    check_foreign_traffic,
+    check_input_tokens,
+    check_output_tokens,
+    check_prefix_cache,
+    check_token_counts,
+)
 from engines.contract import FailureKind
 
 #: A run with failures is never VALID; from this share on it is INVALID, below it INCONCLUSIVE. One failure in the
@@ -32,49 +39,6 @@ CPU_LEAST_WALL_S = 0.1
 USER_LAG_LIMIT_S = 0.01
 #: … and this far behind lets socket buffers fill, so that the engine itself is held up.
 KERNEL_LAG_LIMIT_S = 1.0
-#: Tokens an engine that cannot ignore EOS may be off its plan.
-OFF_PLAN_LIMIT = 0.02
-#: Share of the prompt tokens that may come from a prefix cache.
-CACHE_LIMIT = 0.01
-#: Share by which the engine's own counters may move more than our requests account for.
-FOREIGN_LIMIT = 0.01
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What a run knows about itself. `None`: it could not be learned, so it is not judged."""
-
-    records: Sequence[RequestRecord]
-    arrival_kind: str = "burst"
-    #: "complete", "cancelled", "timeout", "lapsed"
-    ended: str = "complete"
-    #: "ignore-eos", "overlay", "length-matched" or "natural"
-    lengths: str = "ignore-eos"
-    #: the engine can be told to give exactly the tokens asked for
-    fixed_length: bool = True
-    #: planned input lengths are estimates, not proven
-    approximate_prompts: bool = False
-    #: prompts differ from their first tokens on; a data set's may share them
-    distinct_prompts: bool = True
-    #: first tokens that a chat template gives every prompt of the run, and a cache may serve
-    shared_prefix_tokens: int = 0
-    #: the load process's CPU and wall time inside the window
-    cpu_s: float | None = None
-    wall_s: float | None = None
-    #: worst gap between a kernel stamp and our reading it
-    max_lag_s: float | None = None
-    clock_stepped: bool = False
-    #: how far the engine's own counters moved over the window: prompt tokens, generated tokens, prefix-cache hits
-    counted_input_tokens: int | None = None
-    counted_output_tokens: int | None = None
-    counted_cached_tokens: int | None = None
-    #: in words, where the target never answered or died
-    target_failure: str | None = None
-
-    @property
-    def good(self) -> list[RequestRecord]:
-        """The successes."""
-        return [record for record in self.records if record.ok]
 
 
 def judge(evidence: Evidence) -> Validity:
@@ -182,102 +146,6 @@ def _client(evidence: Evidence) -> list[Reason]:
     return reasons
 
 
-def _output_tokens(evidence: Evidence) -> list[Reason]:
-    """The engine's count against the plan, as strictly as the protocol and the engine's abilities allow."""
-    if evidence.lengths == "natural":
-        text = "outputs end where the model likes: tokens/s of such runs are shown and never ranked"
-        return [Reason("natural_lengths", "note", text)]
-    counted = [r for r in evidence.good if r.engine_output_tokens is not None]
-    off = [(r.engine_output_tokens or 0) - r.planned_output_tokens for r in counted]
-    strays = [difference for difference in off if difference]
-    if not strays:
-        return []
-    planned = sum(record.planned_output_tokens for record in counted)
-    share = sum(map(abs, strays)) / planned
-    exact = evidence.fixed_length or evidence.lengths == "overlay"
-    severity = "invalid" if exact or share > OFF_PLAN_LIMIT else "note"
-    limit = "none is allowed" if exact else f"{OFF_PLAN_LIMIT:.0%} is allowed an engine that cannot ignore EOS"
-    message = (
-        f"{len(strays)} of {len(counted)} outputs have not their planned length: the engine counted "
-        f"{planned + sum(strays)} tokens of {planned} ({share:.2%} off; {limit})"
-    )
-    return [Reason("tokens_off_plan", severity, message)]
-
-
-def _input_tokens(evidence: Evidence) -> list[Reason]:
-    reasons = []
-    counted = [r for r in evidence.good if r.engine_input_tokens is not None]
-    off = [(r.engine_input_tokens or 0) - r.planned_input_tokens for r in counted]
-    strays = [difference for difference in off if difference]
-    if evidence.approximate_prompts:
-        text = "no tokenizer was at hand: planned input lengths are approximate, the engine's count is what holds"
-        reasons.append(Reason("approximate_prompts", "note", text))
-    if strays:
-        planned = sum(record.planned_input_tokens for record in counted)
-        share = sum(map(abs, strays)) / planned if planned else 1.0
-        severity = "invalid" if share > OFF_PLAN_LIMIT else "inconclusive"
-        message = (
-            f"{len(strays)} of {len(counted)} prompts have not their planned length: the engine counted "
-            f"{planned + sum(strays)} tokens of {planned} ({share:.2%} off)"
-        )
-        reasons.append(Reason("input_tokens_off_plan", "note" if evidence.approximate_prompts else severity, message))
-    return reasons
-
-
-def _counts(evidence: Evidence) -> list[Reason]:
-    """Successes the engine did not count: their lengths are not proven."""
-    good = evidence.good
-    silent = [r for r in good if r.engine_output_tokens is None]
-    if not silent:
-        return []
-    has_local = all(r.local_output_tokens is not None for r in good)
-    message = f"the engine gave no token count for {len(silent)} of {len(good)} successes; " + (
-        "tokens/s rest on the local tokenizer's count"
-        if has_local
-        else "there are no tokens/s, and lengths are unproven"
-    )
-    return [Reason("no_token_counts", "note" if has_local else "inconclusive", message)]
-
-
-def _prefix_cache(evidence: Evidence) -> list[Reason]:
-    """Prompt tokens that were not computed, as the responses or the engine's own hit counter tell."""
-    good = evidence.good
-    told = [r.cached_tokens for r in good if r.cached_tokens is not None]
-    cached = max(sum(told), evidence.counted_cached_tokens or 0)
-    if not cached:
-        return []
-    prompts = sum(r.engine_input_tokens or r.planned_input_tokens for r in good)
-    allowed = evidence.shared_prefix_tokens * len(evidence.records)
-    share = max(cached - allowed, 0) / prompts if prompts else 1.0
-    severity = "invalid" if share > CACHE_LIMIT and evidence.distinct_prompts else "note"
-    message = f"the engine's prefix cache served {cached} of {prompts} prompt tokens; {CACHE_LIMIT:.0%} is the limit"
-    if allowed:
-        message += f" beyond the {allowed} that all prompts share"
-    return [Reason("prefix_cache", severity, message)]
-
-
-def _foreign_traffic(evidence: Evidence) -> list[Reason]:
-    """The engine's own counters moved more than our requests account for: somebody else was served too."""
-    # What a failed request made the engine compute is not known, so nothing is accused beside one.
-    if any(record.failure is not None for record in evidence.records):
-        return []
-    reasons = []
-    for word, counted, ours in (
-        ("prompt", evidence.counted_input_tokens, [r.engine_input_tokens for r in evidence.records]),
-        ("generated", evidence.counted_output_tokens, [r.engine_output_tokens for r in evidence.records]),
-    ):
-        if counted is None or not ours or any(tokens is None for tokens in ours):
-            continue
-        own = sum(tokens for tokens in ours if tokens is not None)
-        if counted - own > FOREIGN_LIMIT * own:
-            message = (
-                f"the engine counted {counted} {word} tokens over the window, our requests account for {own}: "
-                f"it served others too, or its counter lags; {FOREIGN_LIMIT:.0%} is the limit"
-            )
-            reasons.append(Reason("foreign_traffic", "inconclusive", message))
-    return reasons
-
-
 def _notes(evidence: Evidence) -> list[Reason]:
     reasons = []
     again = sum(record.resends for record in evidence.records)
@@ -297,10 +165,10 @@ CHECKS: tuple[Callable[[Evidence], list[Reason]], ...] = (
     _failures,
     _send_lag,
     _client,
-    _output_tokens,
-    _input_tokens,
-    _counts,
-    _prefix_cache,
-    _foreign_traffic,
+    check_output_tokens,
+    check_input_tokens,
+    check_token_counts,
+    check_prefix_cache,
+    check_foreign_traffic,
     _notes,
 )

@@ -1,0 +1,45 @@
+"""What a run knows about itself: what `validity` judges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench_runner.measure.record import RequestRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a run knows about itself. `None`: it could not be learned, so it is not judged."""
+
+    records: Sequence[RequestRecord]
+    arrival_kind: str = "burst"
+    #: "complete", "cancelled", "timeout", "lapsed"
+    ended: str = "complete"
+    #: "ignore-eos", "overlay", "length-matched" or "natural"
+    lengths: str = "ignore-eos"
+    #: the engine can be told to give exactly the tokens asked for
+    fixed_length: bool = True
+    #: planned input lengths are estimates, not proven
+    approximate_prompts: bool = False
+    #: prompts differ from their first tokens on; a data set's may share them
+    distinct_prompts: bool = True
+    #: first tokens that a chat template gives every prompt of the run, and a cache may serve
+    shared_prefix_tokens: int = 0
+    #: the load process's CPU and wall time inside the window
+    cpu_s: float | None = None
+    wall_s: float | None = None
+    #: worst gap between a kernel stamp and our reading it
+    max_lag_s: float | None = None
+    clock_stepped: bool = False
+    #: how far the engine's own counters moved over the window: prompt tokens, generated tokens, prefix-cache hits
+    counted_input_tokens: int | None = None
+    counted_output_tokens: int | None = None
+    counted_cached_tokens: int | None = None
+    #: in words, where the target never answered or died
+    target_failure: str | None = None
+
+    @property
+    def good(self) -> list[RequestRecord]:
+        """The successes."""
+        return [record for record in self.records if record.ok]

@@ -1,0 +1,109 @@
+"""Validity's checks on tokens: off plan, uncounted, served from a cache, or somebody else's. Pure."""
+
+from __future__ import annotations
+
+from bench_runner.measure.evidence import Evidence
+from bench_runner.measure.result import Reason
+
+#: Tokens an engine that cannot ignore EOS may be off its plan.
+OFF_PLAN_LIMIT = 0.02
+#: Share of the prompt tokens that may come from a prefix cache.
+CACHE_LIMIT = 0.01
+#: Share by which the engine's own counters may move more than our requests account for.
+FOREIGN_LIMIT = 0.01
+
+
+def check_output_tokens(evidence: Evidence) -> list[Reason]:
+    """The engine's count against the plan, as strictly as the protocol and the engine's abilities allow."""
+    if evidence.lengths == "natural":
+        text = "outputs end where the model likes: tokens/s of such runs are shown and never ranked"
+        return [Reason("natural_lengths", "note", text)]
+    counted = [r for r in evidence.good if r.engine_output_tokens is not None]
+    off = [(r.engine_output_tokens or 0) - r.planned_output_tokens for r in counted]
+    strays = [difference for difference in off if difference]
+    if not strays:
+        return []
+    planned = sum(record.planned_output_tokens for record in counted)
+    share = sum(map(abs, strays)) / planned
+    exact = evidence.fixed_length or evidence.lengths == "overlay"
+    severity = "invalid" if exact or share > OFF_PLAN_LIMIT else "note"
+    limit = "none is allowed" if exact else f"{OFF_PLAN_LIMIT:.0%} is allowed an engine that cannot ignore EOS"
+    message = (
+        f"{len(strays)} of {len(counted)} outputs have not their planned length: the engine counted "
+        f"{planned + sum(strays)} tokens of {planned} ({share:.2%} off; {limit})"
+    )
+    return [Reason("tokens_off_plan", severity, message)]
+
+
+def check_input_tokens(evidence: Evidence) -> list[Reason]:
+    reasons = []
+    counted = [r for r in evidence.good if r.engine_input_tokens is not None]
+    off = [(r.engine_input_tokens or 0) - r.planned_input_tokens for r in counted]
+    strays = [difference for difference in off if difference]
+    if evidence.approximate_prompts:
+        text = "no tokenizer was at hand: planned input lengths are approximate, the engine's count is what holds"
+        reasons.append(Reason("approximate_prompts", "note", text))
+    if strays:
+        planned = sum(record.planned_input_tokens for record in counted)
+        share = sum(map(abs, strays)) / planned if planned else 1.0
+        severity = "invalid" if share > OFF_PLAN_LIMIT else "inconclusive"
+        message = (
+            f"{len(strays)} of {len(counted)} prompts have not their planned length: the engine counted "
+            f"{planned + sum(strays)} tokens of {planned} ({share:.2%} off)"
+        )
+        reasons.append(Reason("input_tokens_off_plan", "note" if evidence.approximate_prompts else severity, message))
+    return reasons
+
+
+def check_token_counts(evidence: Evidence) -> list[Reason]:
+    """Successes the engine did not count: their lengths are not proven."""
+    good = evidence.good
+    silent = [r for r in good if r.engine_output_tokens is None]
+    if not silent:
+        return []
+    has_local = all(r.local_output_tokens is not None for r in good)
+    message = f"the engine gave no token count for {len(silent)} of {len(good)} successes; " + (
+        "tokens/s rest on the local tokenizer's count"
+        if has_local
+        else "there are no tokens/s, and lengths are unproven"
+    )
+    return [Reason("no_token_counts", "note" if has_local else "inconclusive", message)]
+
+
+def check_prefix_cache(evidence: Evidence) -> list[Reason]:
+    """Prompt tokens that were not computed, as the responses or the engine's own hit counter tell."""
+    good = evidence.good
+    told = [r.cached_tokens for r in good if r.cached_tokens is not None]
+    cached = max(sum(told), evidence.counted_cached_tokens or 0)
+    if not cached:
+        return []
+    prompts = sum(r.engine_input_tokens or r.planned_input_tokens for r in good)
+    allowed = evidence.shared_prefix_tokens * len(evidence.records)
+    share = max(cached - allowed, 0) / prompts if prompts else 1.0
+    severity = "invalid" if share > CACHE_LIMIT and evidence.distinct_prompts else "note"
+    message = f"the engine's prefix cache served {cached} of {prompts} prompt tokens; {CACHE_LIMIT:.0%} is the limit"
+    if allowed:
+        message += f" beyond the {allowed} that all prompts share"
+    return [Reason("prefix_cache", severity, message)]
+
+
+def check_foreign_traffic(evidence: Evidence) -> list[Reason]:
+    """The engine's own counters moved more than our requests account for: somebody else was served too."""
+    # What a failed request made the engine compute is not known, so nothing is accused beside one.
+    if any(record.failure is not None for record in evidence.records):
+        return []
+    reasons = []
+    for word, counted, ours in (
+        ("prompt", evidence.counted_input_tokens, [r.engine_input_tokens for r in evidence.records]),
+        ("generated", evidence.counted_output_tokens, [r.engine_output_tokens for r in evidence.records]),
+    ):
+        if counted is None or not ours or any(tokens is None for tokens in ours):
+            continue
+        own = sum(tokens for tokens in ours if tokens is not None)
+        if counted - own > FOREIGN_LIMIT * own:
+            message = (
+                f"the engine counted {counted} {word} tokens over the window, our requests account for {own}: "
+                f"it served others too, or its counter lags; {FOREIGN_LIMIT:.0%} is the limit"
+            )
+            reasons.append(Reason("foreign_traffic", "inconclusive", message))
+    return reasons

@@ -1,0 +1,85 @@
+"""What is known of where a run was made, on whatever host this test runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from pathlib import Path
+
+import pytest
+
+from bench_runner.measure import environment
+from bench_runner.measure.environment import RUN_FACTS, SERVER_FACTS, describe, describe_client, network_path
+
+
+def test_the_client_is_this_host() -> None:
+    client = describe_client("abc123")
+    assert client["cores"] == os.cpu_count()
+    assert client["python"] == platform.python_version()
+    assert client["kernel"] == platform.release()
+    assert client["commit"] == "abc123"
+    assert describe_client()["commit"] is None
+
+
+def test_a_host_that_does_not_tell_gives_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_average() -> tuple[float, float, float]:
+        raise OSError
+
+    monkeypatch.setattr(environment, "_first_value", lambda path, key: None)
+    monkeypatch.setattr(os, "getloadavg", no_average)
+    client = describe_client()
+    assert (client["cpu_model"], client["memory_bytes"], client["load_average_1min"]) == (None, None, None)
+
+
+def test_memory_is_given_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "_first_value", lambda path, key: "2048 kB" if key == "MemTotal" else None)
+    assert describe_client()["memory_bytes"] == 2048 * 1024
+
+
+def test_a_value_is_read_from_key_value_lines(tmp_path: Path) -> None:
+    file = tmp_path / "info"
+    file.write_text("processor\t: 0\nmodel name\t: Some CPU : v2\nempty :\n")
+    assert environment._first_value(file, "model name") == "Some CPU : v2"
+    assert environment._first_value(file, "empty") is None
+    assert environment._first_value(file, "other") is None
+    assert environment._first_value(tmp_path / "none", "other") is None
+
+
+@pytest.mark.parametrize(
+    ("address", "path"),
+    [
+        (None, None),
+        ("127.0.0.1", "loopback"),
+        ("127.9.9.9", "loopback"),
+        ("::1", "loopback"),
+        ("192.0.2.1", "remote"),  # TEST-NET-1: nobody's interface
+        ("2001:db8::1", "remote"),
+        ("not an address", None),
+    ],
+)
+def test_the_way_to_an_address(address: str | None, path: str | None) -> None:
+    assert network_path(address) == path
+
+
+def test_an_address_of_our_own_is_the_same_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "_is_ours", lambda address, version: address == "192.0.2.1")
+    assert network_path("192.0.2.1") == "same host"
+
+
+def test_an_environment_names_every_fact_and_is_plain_json() -> None:
+    found = describe(
+        "127.0.0.1", server={"engine_version": "0.32.0", "flags": ["--x"]}, run={"simulated": True, "gpus": 1}
+    )
+    assert json.loads(json.dumps(found)) == found
+    assert set(found) == {"client", "network_path", "server", *RUN_FACTS}
+    assert set(found["server"]) == set(SERVER_FACTS)
+    assert found["server"]["engine_version"] == "0.32.0"
+    assert found["server"]["startup_s"] is None
+    assert (found["simulated"], found["hardware"]) == (True, None)
+    assert found["network_path"] == "loopback"
+
+
+def test_a_fact_nobody_knows_is_refused() -> None:
+    with pytest.raises(ValueError, match="engine_versoin"):
+        describe(None, server={"engine_versoin": "1"}, run={})

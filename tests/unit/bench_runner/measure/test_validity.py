@@ -1,0 +1,242 @@
+"""Each check: what it catches, how gravely, what it says, and what it leaves alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bench_runner.measure.evidence import Evidence
+from bench_runner.measure.record import RequestRecord
+from bench_runner.measure.result import Reason, ValidityState
+from bench_runner.measure.validity import judge
+from engines.contract import FailureKind
+from tests.fakes.records import START_NS, make_record
+
+GOOD = [make_record(k) for k in range(100)]
+
+
+def failing(count: int, total: int, kind: FailureKind = FailureKind.REJECTED) -> list[RequestRecord]:
+    return [make_record(k, failure=kind if k < count else None) for k in range(total)]
+
+
+def found(code: str, records: list[RequestRecord] | None = None, **facts: Any) -> Reason | None:
+    reasons = judge(Evidence(GOOD if records is None else records, **facts)).reasons
+    return next((reason for reason in reasons if reason.code == code), None)
+
+
+def severity(code: str, records: list[RequestRecord] | None = None, **facts: Any) -> str | None:
+    reason = found(code, records, **facts)
+    return reason.severity if reason else None
+
+
+def test_a_clean_run_is_valid_and_has_nothing_to_say() -> None:
+    validity = judge(Evidence(GOOD, cpu_s=0.1, wall_s=1.0, max_lag_s=0.001, counted_input_tokens=1000))
+    assert validity.state is ValidityState.VALID
+    assert validity.reasons == ()
+
+
+def test_the_worst_finding_decides_and_comes_first() -> None:
+    records = [make_record(0, resends=1), *failing(1, 200)[:199]]
+    validity = judge(Evidence(records, lengths="natural"))
+    assert validity.state is ValidityState.INCONCLUSIVE
+    assert [reason.severity for reason in validity.reasons] == ["inconclusive", "note", "note"]
+    validity = judge(Evidence(records, lengths="natural", ended="timeout"))
+    assert validity.state is ValidityState.INVALID
+    assert validity.reasons[0].code == "run_timeout"
+
+
+def test_notes_leave_a_run_valid() -> None:
+    assert judge(Evidence(GOOD, lengths="natural", approximate_prompts=True)).state is ValidityState.VALID
+
+
+@pytest.mark.parametrize(
+    ("failed", "total", "state"),
+    [(1, 100, ValidityState.INVALID), (1, 101, ValidityState.INCONCLUSIVE), (50, 100, ValidityState.INVALID)],
+)
+def test_a_run_with_failures_is_never_valid(failed: int, total: int, state: ValidityState) -> None:
+    validity = judge(Evidence(failing(failed, total)))
+    assert validity.state is state
+    assert f"{failed} of {total} requests failed" in validity.reasons[0].message
+    assert f"{failed} rejected" in validity.reasons[0].message
+
+
+def test_failures_of_several_kinds_are_told_apart() -> None:
+    records = [*failing(2, 10), *failing(1, 10, FailureKind.ENGINE_ERROR)]
+    reason = found("failures", records)
+    assert reason is not None
+    assert "2 rejected, 1 engine_error" in reason.message
+
+
+@pytest.mark.parametrize("records", [[], failing(3, 3)])
+def test_no_successes(records: list[RequestRecord]) -> None:
+    assert severity("no_successes", records) == "invalid"
+
+
+@pytest.mark.parametrize(
+    ("ended", "code"), [("cancelled", "cancelled"), ("timeout", "run_timeout"), ("lapsed", "lease_lapsed")]
+)
+def test_a_run_cut_short(ended: str, code: str) -> None:
+    reason = found(code, failing(40, 100, FailureKind.CANCELLED), ended=ended)
+    assert reason is not None
+    assert reason.severity == "invalid"
+    assert "after 60 of 100 requests" in reason.message
+
+
+def test_a_target_that_failed() -> None:
+    reason = found("target_failed", [], target_failure="connection refused")
+    assert reason is not None
+    assert (reason.severity, reason.message) == ("invalid", "the target failed: connection refused")
+
+
+@pytest.mark.parametrize(("lag_ms", "expected"), [(19, None), (30, "inconclusive"), (101, "invalid")])
+def test_send_lag_of_a_short_burst(lag_ms: float, expected: str | None) -> None:
+    late = [make_record(k, sent_ms=lag_ms, events_ms=(lag_ms + 100, 500), scheduled_ns=START_NS) for k in range(100)]
+    assert severity("send_lag", late) == expected
+
+
+def test_send_lag_of_a_long_burst_is_held_against_the_burst() -> None:
+    late = [make_record(k, sent_ms=60, events_ms=(100, 7060), scheduled_ns=START_NS) for k in range(100)]
+    assert severity("send_lag", late) is None
+    assert severity("send_lag", late, arrival_kind="closed_loop") is None
+    reason = found("send_lag", [make_record(k, sent_ms=80, scheduled_ns=START_NS) for k in range(100)])
+    assert reason is not None
+    assert "80.0 ms after their planned moment" in reason.message
+    assert "the limit is 20.0 ms" in reason.message
+
+
+def test_a_single_late_send_in_a_thousand_is_forgiven() -> None:
+    records = [make_record(k) for k in range(999)]
+    assert severity("send_lag", [*records, make_record(999, sent_ms=5, scheduled_ns=START_NS - 10**9)]) is None
+
+
+@pytest.mark.parametrize(
+    ("cpu_s", "wall_s", "expected"),
+    [(0.8, 1.0, None), (0.9, 1.0, "inconclusive"), (0.96, 1.0, "invalid"), (0.05, 0.05, None), (None, 1.0, None)],
+)
+def test_a_busy_load_process(cpu_s: float | None, wall_s: float, expected: str | None) -> None:
+    assert severity("client_cpu", cpu_s=cpu_s, wall_s=wall_s) == expected
+
+
+def test_lag_behind_the_kernel_matters_less_where_the_kernel_stamped_everything() -> None:
+    assert severity("client_lag", max_lag_s=0.5) is None
+    assert severity("client_lag", max_lag_s=1.5) == "inconclusive"
+    mixed = [make_record(0), make_record(1, event_clock="mixed")]
+    assert severity("client_lag", mixed, max_lag_s=0.5) == "inconclusive"
+    assert severity("client_lag", mixed, max_lag_s=0.005) is None
+    assert severity("user_stamps", mixed) == "note"
+    assert severity("user_stamps") is None
+
+
+def test_a_stepped_clock_spoils_kernel_stamps_only() -> None:
+    assert severity("clock_stepped", clock_stepped=True) == "invalid"
+    user = [make_record(event_clock="user", sent_clock="user")]
+    assert severity("clock_stepped", user, clock_stepped=True) == "note"
+
+
+def short(by: int, count: int = 1, total: int = 100) -> list[RequestRecord]:
+    """`count` of `total` outputs of 128 tokens that are `by` tokens short."""
+    return [
+        make_record(k, planned_output_tokens=128, engine_output_tokens=128 - (by if k < count else 0))
+        for k in range(total)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("records", "facts", "expected"),
+    [
+        (short(0), {}, None),
+        (short(1), {}, "invalid"),
+        (short(-1), {}, "invalid"),
+        (short(50), {"fixed_length": False}, "note"),
+        (short(128, 2), {"fixed_length": False}, "note"),
+        (short(128, 3), {"fixed_length": False}, "invalid"),
+        (short(1), {"fixed_length": False, "lengths": "overlay"}, "invalid"),
+        (short(1), {"fixed_length": True, "lengths": "length-matched"}, "invalid"),
+        (short(50), {"lengths": "natural"}, None),
+    ],
+)
+def test_outputs_off_their_plan(records: list[RequestRecord], facts: dict[str, Any], expected: str | None) -> None:
+    assert severity("tokens_off_plan", records, **facts) == expected
+
+
+def test_the_published_shortfall_is_put_in_words() -> None:
+    reason = found("tokens_off_plan", short(50), fixed_length=False)
+    assert reason is not None
+    assert "the engine counted 12750 tokens of 12800 (0.39% off" in reason.message
+
+
+def test_too_long_and_too_short_do_not_cancel_out() -> None:
+    records = [*short(-1), *short(1)]
+    reason = found("tokens_off_plan", records)
+    assert reason is not None
+    assert reason.message.startswith("2 of 200")
+
+
+def test_natural_lengths_are_noted() -> None:
+    assert severity("natural_lengths", lengths="natural") == "note"
+
+
+@pytest.mark.parametrize(("off", "approximate", "expected"), [(0, False, None), (1, False, "inconclusive")])
+def test_inputs_off_their_plan(off: int, approximate: bool, expected: str | None) -> None:
+    records = [make_record(k, engine_input_tokens=10 + (off if k == 0 else 0)) for k in range(100)]
+    assert severity("input_tokens_off_plan", records, approximate_prompts=approximate) == expected
+
+
+def test_inputs_far_off_their_plan() -> None:
+    records = [make_record(k, engine_input_tokens=11) for k in range(100)]
+    assert severity("input_tokens_off_plan", records) == "invalid"
+    assert severity("input_tokens_off_plan", records, approximate_prompts=True) == "note"
+    assert severity("approximate_prompts", records, approximate_prompts=True) == "note"
+
+
+def test_successes_that_nobody_counted() -> None:
+    silent = [make_record(k, engine_output_tokens=None) for k in range(3)]
+    assert severity("no_token_counts", silent) == "inconclusive"
+    local = [make_record(k, engine_output_tokens=None, local_output_tokens=3) for k in range(3)]
+    assert severity("no_token_counts", local) == "note"
+    assert severity("no_token_counts") is None
+
+
+@pytest.mark.parametrize(("cached", "expected"), [(0, None), (1, "note"), (11, "invalid")])
+def test_a_prefix_cache_that_served_prompts(cached: int, expected: str | None) -> None:
+    """1,000 prompt tokens in all; told by the responses, or by the engine's counter."""
+    told = [make_record(k, cached_tokens=cached if k == 0 else 0) for k in range(100)]
+    assert severity("prefix_cache", told) == expected
+    assert severity("prefix_cache", counted_cached_tokens=cached) == expected
+
+
+def test_a_prefix_that_all_prompts_share_may_be_cached() -> None:
+    assert severity("prefix_cache", counted_cached_tokens=500, shared_prefix_tokens=5) == "note"
+    assert severity("prefix_cache", counted_cached_tokens=511, shared_prefix_tokens=5) == "invalid"
+    assert severity("prefix_cache", counted_cached_tokens=900, distinct_prompts=False) == "note"
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({}, None),
+        ({"counted_input_tokens": 1010, "counted_output_tokens": 303}, None),
+        ({"counted_input_tokens": 900, "counted_output_tokens": 200}, None),
+        ({"counted_input_tokens": 1011}, "inconclusive"),
+        ({"counted_output_tokens": 304}, "inconclusive"),
+    ],
+)
+def test_somebody_elses_traffic(facts: dict[str, Any], expected: str | None) -> None:
+    """Our requests account for 1,000 prompt and 300 generated tokens."""
+    assert severity("foreign_traffic", **facts) == expected
+
+
+def test_beside_a_failure_nobody_is_accused() -> None:
+    assert severity("foreign_traffic", failing(1, 100), counted_output_tokens=10_000) is None
+    uncounted = [make_record(engine_output_tokens=None, engine_input_tokens=None)]
+    assert severity("foreign_traffic", uncounted, counted_output_tokens=10_000) is None
+
+
+def test_what_is_only_worth_a_note() -> None:
+    records = [make_record(0, resends=2, shared_events=1), make_record(1)]
+    assert severity("resends", records) == "note"
+    reason = found("shared_events", records)
+    assert reason is not None
+    assert reason.severity == "note"
+    assert reason.message.startswith("1 of 6 token events")
