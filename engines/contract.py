@@ -93,7 +93,7 @@ class Origin:
     #: resolved IPv4 or IPv6 address
     address: str
     #: sent with every request, the authorization header included; never stored
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def host_header(self) -> str:

@@ -5,6 +5,7 @@ EngineError
 ├── TargetRefused        the URL may not be benchmarked (scheme, credentials, forbidden address, redirect)
 ├── TargetUnavailable    the server could not be reached, or did not generate
 ├── LaunchFailed         a process was started and died or never became ready
+├── OpeningStopped       somebody asked to stop while a target was being opened
 └── RequestNotPossible   the engine cannot do what the request asks (token ids, a fixed length, …)
 """
 
@@ -51,6 +52,10 @@ class LaunchFailed(EngineError):
     def __init__(self, message: str, *, field: str | None = None, log_tail: str = "") -> None:
         super().__init__(message, field=field)
         self.log_tail = log_tail
+
+
+class OpeningStopped(EngineError):
+    """The caller asked to stop while the target was being opened. Nobody's fault."""
 
 
 class RequestNotPossible(EngineError):

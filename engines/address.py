@@ -1,0 +1,183 @@
+"""Which addresses may be benchmarked, and the URL of a target turned into an Origin with its address pinned.
+
+Names are resolved once: a name that answers differently a second later (DNS rebinding) changes nothing for the run.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from engines.contract import Failure, FailureKind, Origin
+from engines.errors import TargetRefused, TargetUnavailable
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+#: Instance metadata services outside the link-local ranges. They hand out credentials, so no setting allows them.
+METADATA_ADDRESSES = frozenset(
+    ipaddress.ip_address(address)
+    for address in (
+        "fd00:ec2::254",  # AWS, IPv6
+        "fd20:ce::254",  # Google Cloud, IPv6
+        "100.100.100.200",  # Alibaba Cloud
+        "168.63.129.16",  # Azure's wire server
+        "192.0.0.192",  # Oracle Cloud
+    )
+)
+
+#: Not reachable from the public internet: allowed only where the policy names them.
+PRIVATE_NETWORKS = tuple(
+    ipaddress.ip_network(network)
+    for network in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
+)
+
+#: IPv4 addresses written into IPv6 ones by translators (RFC 6052).
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+#: Headers that frame the request or carry credentials; the first are ours, the second come from named secrets.
+_OWN_HEADERS = frozenset((
+    "host", "content-length", "content-type", "transfer-encoding", "connection", "upgrade", "te", "trailer", "expect",
+    "accept-encoding",
+))  # fmt: skip
+_CREDENTIAL_HEADERS = frozenset(("authorization", "proxy-authorization", "cookie"))
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+
+#: (host, port) -> addresses, in the resolver's order
+Lookup = Callable[[str, int], list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class AddressPolicy:
+    """Which addresses a target may have. Link-local, metadata, multicast and reserved ones: never."""
+
+    allow_loopback: bool = True
+    #: networks in CIDR form out of the private ranges, such as "10.20.0.0/16"
+    allow_private: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for network in self.allow_private:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as error:
+                raise ValueError(
+                    f"allow_private: {network!r} is not a network ({error}); write it like 10.20.0.0/16"
+                ) from None
+
+    def refusal(self, address: str) -> str | None:
+        """Why this address may not be benchmarked; `None` where it may."""
+        seen = _unwrap(ipaddress.ip_address(address))
+        if seen.is_link_local or seen in METADATA_ADDRESSES:
+            return "is a link-local or metadata address, which is never benchmarked"
+        if seen.is_loopback:
+            return None if self.allow_loopback else "is a loopback address, which this service does not allow"
+        if seen.is_unspecified or seen.is_multicast or seen == ipaddress.IPv4Address("255.255.255.255"):
+            return "is not the address of one server"
+        if _in_any(seen, PRIVATE_NETWORKS):
+            if _in_any(seen, [ipaddress.ip_network(network) for network in self.allow_private]):
+                return None
+            return "is in a private range; allow its network in the service's settings to benchmark it"
+        if seen.is_reserved or not seen.is_global:
+            return "is in a reserved range"
+        return None
+
+
+def _unwrap(address: Address) -> Address:
+    """The IPv4 address an IPv6 one stands for, where it stands for one, else the address itself."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    if address.sixtofour is not None:
+        return address.sixtofour
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address
+
+
+def _in_any(address: Address, networks: tuple[Network, ...] | list[Network]) -> bool:
+    return any(address.version == network.version and address in network for network in networks)
+
+
+def look_up(host: str, port: int) -> list[str]:
+    """Addresses of a host, in the resolver's order, without repeats.
+
+    Raises:
+        OSError: the resolver knows no such host.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:
+        raise OSError(f"not a host name: {error}") from None
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def resolve(
+    url: str, policy: AddressPolicy, headers: Mapping[str, str] | None = None, *, lookup: Lookup = look_up
+) -> Origin:
+    """The Origin of a base URL, its address pinned: IPv4 where there is one. Every address must be allowed.
+
+    Args:
+        url: http or https, without credentials, query or fragment.
+        policy: which addresses may be benchmarked.
+        headers: sent with every request.
+        lookup: resolves a host; for tests.
+
+    Raises:
+        TargetRefused: the URL, one of its addresses or a header is not allowed.
+        TargetUnavailable: the host has no address.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise TargetRefused(f"{parts.scheme or 'no'} scheme: give an http:// or https:// URL", field="reach.url")
+    if "@" in parts.netloc:
+        raise TargetRefused("the URL carries credentials; name a secret in api_key_env instead", field="reach.url")
+    if parts.query or parts.fragment:
+        raise TargetRefused("the URL has a query or fragment; give the base URL only", field="reach.url")
+    try:
+        port = parts.port
+    except ValueError:
+        raise TargetRefused("the URL's port is not a number from 1 to 65535", field="reach.url") from None
+    if port is None:
+        port = 443 if parts.scheme == "https" else 80
+    if not 0 < port < 65536 or re.search(r"[\x00-\x20\x7f]", url) or not url.isascii():
+        raise TargetRefused("the URL has a port of 0, a space or a character beyond ASCII", field="reach.url")
+    try:
+        addresses = lookup(parts.hostname, port)
+    except OSError as error:
+        message = f"the host {parts.hostname!r} has no address ({error}); mend reach.url or the resolver"
+        raise TargetUnavailable(message, field="reach.url", failure=Failure(FailureKind.CONNECT, message)) from None
+    for address in addresses:
+        refusal = policy.refusal(address)
+        if refusal is not None:
+            raise TargetRefused(f"{parts.hostname} ({address}) {refusal}", field="reach.url")
+    pinned = next((address for address in addresses if ":" not in address), addresses[0])
+    return Origin(
+        scheme=parts.scheme,
+        host=parts.hostname,
+        port=port,
+        base_path=parts.path.rstrip("/"),
+        address=pinned,
+        headers=dict(headers or {}),
+    )
+
+
+def check_headers(headers: Mapping[str, str]) -> None:
+    """Refuses headers that would break the request's framing, or carry credentials past the named secrets.
+
+    Raises:
+        TargetRefused: names the header and the mend.
+    """
+    for name, value in headers.items():
+        if not _HEADER_NAME.match(name):
+            raise TargetRefused(f"{name!r} is not a header name", field="headers")
+        if re.search(r"[\x00-\x08\x0a-\x1f\x7f]", value) or not value.isascii():
+            raise TargetRefused(f"the value of header {name} has a control or non-ASCII character", field="headers")
+        if name.lower() in _CREDENTIAL_HEADERS:
+            raise TargetRefused(f"header {name} carries credentials; name a secret in api_key_env", field="headers")
+        if name.lower() in _OWN_HEADERS:
+            raise TargetRefused(f"header {name} is set by the request itself; leave it out", field="headers")

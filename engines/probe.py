@@ -1,0 +1,222 @@
+"""Is there a server that generates? A target is ready only after a real generation; a 200 on /health is not enough.
+
+What the probe sees is decoded by the very dialect of the run, so what passes here is what a run would understand.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from engines.catalog import encode_request
+from engines.contract import (
+    Capture,
+    Completion,
+    Dialect,
+    Endpoint,
+    Engine,
+    Failure,
+    FailureKind,
+    GenerationRequest,
+    Origin,
+)
+from engines.control import SIMULATED_SERVER
+from engines.dialects.http1 import Head, parse_head
+from engines.errors import OpeningStopped, TargetUnavailable
+from engines.exchange import exchange
+
+#: Asked of every target before a run. Any model has something to say to it.
+PROBE_PROMPT = "Count slowly: one, two, three, four,"
+PROBE_TOKENS = 8
+
+#: Text of a server's own words that is put into a message.
+_MOST_QUOTED = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What one short generation showed."""
+
+    completion: Completion
+    #: every response says so where the engine is the simulated one
+    simulated: bool
+    #: the figures of it, for the RunResult
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+def probe(
+    origin: Origin,
+    engine: Engine,
+    endpoint: Endpoint,
+    dialect: Dialect,
+    model: str,
+    *,
+    timeout_s: float = 60.0,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Probe:
+    """One short generation, as a run would ask for it.
+
+    Raises:
+        TargetUnavailable: no generation came; `failure` says which kind, the message names the mend.
+        OpeningStopped: `should_stop` said so.
+    """
+    request = GenerationRequest(
+        model=model,
+        prompt=PROBE_PROMPT,
+        max_tokens=PROBE_TOKENS,
+        fixed_length=engine.capabilities.fixed_length,
+    )
+    wire = encode_request(engine, endpoint, request, origin, index=0, keep_alive=False)
+    capture = exchange(origin, wire, timeout_s=timeout_s, should_stop=should_stop)
+    if capture.ended == "cancelled":
+        raise OpeningStopped("stopped while the target was being probed")
+    completion = dialect.decode(capture)
+    head = _head_of(capture)
+    trouble = _trouble(capture, completion, head, origin, dialect, timeout_s)
+    if trouble is not None:
+        raise trouble
+    simulated = head is not None and head.headers.get("server", "").lower().startswith(SIMULATED_SERVER)
+    return Probe(completion, simulated, _figures(capture, completion))
+
+
+def _head_of(capture: Capture) -> Head | None:
+    """Status line and headers of the response; `None` where there are none that can be read."""
+    head = parse_head(capture.body.partition(b"\r\n\r\n")[0])
+    return head if isinstance(head, Head) else None
+
+
+def _figures(capture: Capture, completion: Completion) -> dict[str, Any]:
+    first = (completion.event_ns[0] - capture.sent_ns) / 1e9 if completion.event_ns else None
+    return {
+        "connect_s": capture.connect_s,
+        "ttft_s": first,
+        "closed_s": (completion.closed_ns - capture.sent_ns) / 1e9,
+        "input_tokens": completion.input_tokens,
+        "output_tokens": completion.output_tokens,
+        "finish_reason": completion.finish_reason,
+        "model": completion.model,
+    }
+
+
+def _trouble(
+    capture: Capture,
+    completion: Completion,
+    head: Head | None,
+    origin: Origin,
+    dialect: Dialect,
+    timeout_s: float,
+) -> TargetUnavailable | None:
+    """What kept the target from generating, with the mend; `None` where it generated."""
+    url = origin.url
+    failure = completion.failure
+    if capture.ended == "connect":
+        return _unavailable(
+            FailureKind.CONNECT,
+            f"nothing answers at {url}: {capture.error}; start the server, or mend reach.url",
+        )
+    if capture.ended == "timeout":
+        seen = "did not accept a connection" if capture.sent_ns == 0 else "did not finish a short generation"
+        return _unavailable(
+            FailureKind.TIMEOUT,
+            f"{url} {seen} within {timeout_s:g} s; see whether the server is still loading, stuck or busy",
+        )
+    if head is not None:
+        refused = _refused(head, capture, origin, dialect)
+        if refused is not None:
+            return refused
+    if failure is not None:
+        return _unavailable(
+            failure.kind,
+            f"{url}{dialect.path} did not generate: {_quoted(failure.message)}; see the server's own log",
+            failure.status,
+        )
+    if not completion.event_ns and not completion.output_tokens:
+        return _unavailable(
+            FailureKind.INCOMPLETE, f"{url}{dialect.path} answered without generating anything; see the server's log"
+        )
+    return None
+
+
+def _refused(head: Head, capture: Capture, origin: Origin, dialect: Dialect) -> TargetUnavailable | None:
+    """A response that is no generation at all, told by its status line and headers."""
+    route = f"{origin.url}{dialect.path}"
+    status = head.status
+    quoted = _quoted(capture.body.partition(b"\r\n\r\n")[2].decode("utf-8", errors="replace"))
+    if 300 <= status < 400:
+        where = _quoted(head.headers.get("location", "an unnamed place"))
+        return _rejected(
+            status, f"{route} redirects to {where}; redirects are not followed: give the final base URL in reach.url"
+        )
+    if status in (401, 403):
+        if "authorization" in {name.lower() for name in origin.headers}:
+            message = f"{route} refuses the token (status {status}); mend the secret that api_key_env names"
+        else:
+            message = f"{route} wants a token (status {status}); name the secret that holds it in api_key_env"
+        return _rejected(status, message, field="reach.api_key_env")
+    if "html" in head.headers.get("content-type", ""):
+        message = f"{route} answers HTML (status {status}), not an engine's JSON; mend reach.url"
+        if 200 <= status < 300:
+            return _unavailable(FailureKind.MALFORMED, message, status)
+        return _rejected(status, message)
+    if status == 404:
+        return _rejected(
+            status, f"{route} answers 404: {quoted}; mend the model's name, reach.url or the engine", field="model"
+        )
+    if not 200 <= status < 300:
+        return _rejected(status, f"{route} refuses a short generation (status {status}): {quoted}; mend what it names")
+    return None
+
+
+def wrong_model(error: TargetUnavailable, model: str, served: Sequence[str]) -> TargetUnavailable:
+    """The same error in better words where the server lists its models and the asked one is not among them."""
+    rejected = error.failure is not None and error.failure.kind is FailureKind.REJECTED
+    if not rejected or error.failure is None or error.failure.status not in (400, 404, 422) or not served:
+        return error
+    if any(is_same_model(model, name) for name in served):
+        return error
+    message = f"the server does not serve {model!r}; it serves {', '.join(served[:5])}: mend model"
+    return TargetUnavailable(message, field="model", failure=replace(error.failure, message=message))
+
+
+def check_model(asked: str, answered: str | None, served: Sequence[str]) -> None:
+    """Refuses a server that generates happily with another model than the one asked for.
+
+    Args:
+        asked: the model's name in the request.
+        answered: the name in the answer; `None` where the wire carries none.
+        served: the names the server lists. Some list more than they serve, so the answer's name goes first.
+
+    Raises:
+        TargetUnavailable: the answer, or where it names none the list, is of another model.
+    """
+    names = [answered] if answered else list(served)
+    if not names or any(is_same_model(asked, name) for name in names):
+        return
+    message = f"the server generates with {', '.join(names[:5])}, not with {asked!r}: mend model"
+    raise TargetUnavailable(message, field="model", failure=Failure(FailureKind.REJECTED, message))
+
+
+def is_same_model(asked: str, answered: str) -> bool:
+    """The names mean one model: equal, a folder or organisation more, a revision (`DIR@main`) or date at the end."""
+    a, b = asked.rstrip("/").lower(), answered.rstrip("/").lower()
+    if a == b or b.startswith((a + "@", a + ":")) or re.fullmatch(re.escape(a) + r"-\d{4}[\d-]*", b):
+        return True
+    return a.rsplit("/", 1)[-1] == b.rsplit("/", 1)[-1].partition("@")[0]
+
+
+def _quoted(text: str) -> str:
+    """A server's own words, on one line and short."""
+    line = " ".join(text.split())
+    return line if len(line) <= _MOST_QUOTED else line[:_MOST_QUOTED] + "…"
+
+
+def _rejected(status: int, message: str, field: str = "reach.url") -> TargetUnavailable:
+    return _unavailable(FailureKind.REJECTED, message, status, field)
+
+
+def _unavailable(
+    kind: FailureKind, message: str, status: int | None = None, field: str = "reach.url"
+) -> TargetUnavailable:
+    return TargetUnavailable(message, field=field, failure=Failure(kind, message, status))

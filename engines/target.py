@@ -1,0 +1,282 @@
+"""Opens a target: attached or launched, proven by a real generation, and asked what it is.
+
+with open_target(spec, site) as target:
+    target.origin, target.facts, target.tokenize(text), target.counters()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from engines.address import check_headers, resolve
+from engines.catalog import find_dialect, find_engine
+from engines.clock import monotonic_ns
+from engines.contract import Dialect, Endpoint, Engine, Failure, FailureKind, Origin
+from engines.control import ControlClient
+from engines.errors import TargetRefused, TargetUnavailable
+from engines.facts import ServerFacts, describe, served_models
+from engines.launch.overlay import overlay_model_folder
+from engines.launch.process import LaunchedProcess, launch
+from engines.launch.ready import await_generation
+from engines.probe import PROBE_PROMPT, PROBE_TOKENS, Probe, check_model, probe, wrong_model
+from engines.scrape import scrape
+from engines.site import Secret, Site, bearer_token, bound_secrets
+from engines.spec import Attached, Launched, TargetSpec
+
+__all__ = ["OpenTarget", "Secret", "ServerFacts", "Site", "bound_secrets", "open_target"]
+
+#: A token is shown as this wherever a server repeats it.
+REDACTED = "[redacted]"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTarget:
+    """A server that answered a real generation."""
+
+    origin: Origin
+    engine: Engine
+    endpoint: Endpoint
+    dialect: Dialect
+    #: the model's name as requests must give it; a launched server may know it by its folder
+    model: str
+    facts: ServerFacts
+    _client: ControlClient = field(repr=False)
+    _process: LaunchedProcess | None = field(repr=False)
+    _secrets: tuple[str, ...] = field(repr=False)
+
+    def tokenize(self, text: str, *, chat: bool = False) -> tuple[int, ...] | None:
+        """Token ids of a text as the engine counts them as a prompt: BOS, and for chat the template, included.
+
+        `None` where the engine has no route for it. Raises TargetUnavailable where it does not answer.
+        """
+        path = self.engine.capabilities.tokenize_path
+        if path is None:
+            return None
+        # vLLM and SGLang read `prompt`, TGI `inputs`; both pass over what they do not know.
+        body: dict[str, Any] = {"model": self.model, "prompt": text, "inputs": text}
+        paths = [path]
+        if chat:
+            messages = [{"role": "user", "content": text}]
+            body = {"model": self.model, "messages": messages, "add_generation_prompt": True}
+            paths = [path, "/chat_tokenize"]
+        for path in paths:
+            answer = self._client.post(path, body)
+            tokens = _token_ids(answer.json()) if answer.ok else None
+            if tokens is not None:
+                return tokens
+        return None
+
+    def counters(self) -> dict[str, float]:
+        """The engine's own counters and gauges now, under canonical names; {} where it has no metrics."""
+        return scrape(self._client, self.engine)
+
+    def log_tail(self) -> str:
+        """The last lines a launched engine wrote; "" for an attached one."""
+        return "" if self._process is None else self.redact(self._process.log_tail())
+
+    def redact(self, text: str) -> str:
+        """The text without this target's token, should the server have repeated it."""
+        return _redact(text, self._secrets)
+
+    @property
+    def pid(self) -> int | None:
+        """First process of a launched engine; `None`: attached, or gone."""
+        return None if self._process is None else self._process.pid
+
+
+@contextmanager
+def open_target(
+    spec: TargetSpec,
+    site: Site,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    probe_timeout_s: float = 60.0,
+    overlay: bool = False,
+) -> Iterator[OpenTarget]:
+    """A target that answered a real generation; a launched one is stopped again on leaving.
+
+    Args:
+        spec: what to open.
+        site: this host's secrets and rules.
+        should_stop: asked every quarter of a second at most while waiting.
+        probe_timeout_s: longest wait for an attached server's one short generation.
+        overlay: launch with a model folder whose end-of-sequence id is never sampled.
+
+    Raises:
+        UnknownEngine: no such engine, or it lacks the endpoint.
+        TargetRefused: the URL, a header or the secret may not be used.
+        TargetUnavailable: an attached server did not generate; its `failure` says how.
+        LaunchFailed: a launched server died or did not get ready.
+        OpeningStopped: `should_stop` said so.
+    """
+    engine = find_engine(spec.engine)
+    endpoint, dialect = find_dialect(engine, spec.endpoint)
+    check_headers(spec.headers)
+    if overlay and not isinstance(spec.reach, Launched):
+        raise TargetRefused("the overlay protocol needs a launched server: set reach.kind to process", field="reach")
+    with ExitStack() as stack:
+        secrets: tuple[str, ...] = ()
+        process: LaunchedProcess | None = None
+        model = spec.model
+        match spec.reach:
+            case Attached() as reach:
+                token = bearer_token(reach, site)
+                secrets = () if token is None else (token,)
+                bearer = {} if token is None else {"authorization": f"Bearer {token}"}
+                origin = resolve(reach.url, site.address_policy, spec.headers | bearer)
+                client = stack.enter_context(ControlClient(origin))
+                with _redacting(secrets):
+                    seen = _probe_attached(client, engine, endpoint, dialect, model, probe_timeout_s, should_stop)
+                startup_s, flags = None, spec.flags
+            case Launched() as reach:
+                folder = _model_folder(reach, overlay, stack)
+                process, origin = _launch(spec, reach, engine, site, folder, stack)
+                client = stack.enter_context(ControlClient(origin))
+                seen, model = await_generation(
+                    process,
+                    origin,
+                    engine,
+                    endpoint,
+                    dialect,
+                    list(dict.fromkeys((folder, spec.model))),
+                    timeout_s=reach.ready_timeout_s,
+                    should_stop=should_stop,
+                )
+                startup_s, flags = (monotonic_ns() - process.started_ns) / 1e9, reach.args
+        with _redacting(secrets):
+            facts = _facts(client, engine, model, seen, startup_s, flags)
+            _agree(client, engine, endpoint, model, seen, facts, probe_timeout_s)
+        yield OpenTarget(
+            origin=origin,
+            engine=engine,
+            endpoint=endpoint,
+            dialect=dialect,
+            model=model,
+            facts=facts,
+            _client=client,
+            _process=process,
+            _secrets=secrets,
+        )
+
+
+def _probe_attached(
+    client: ControlClient,
+    engine: Engine,
+    endpoint: Endpoint,
+    dialect: Dialect,
+    model: str,
+    timeout_s: float,
+    should_stop: Callable[[], bool],
+) -> Probe:
+    """One generation of a server that should be ready, with the models it lists in the error where it refuses ours."""
+    try:
+        return probe(client.origin, engine, endpoint, dialect, model, timeout_s=timeout_s, should_stop=should_stop)
+    except TargetUnavailable as error:
+        refused = error.failure is not None and error.failure.status in (400, 404, 422)
+        raise (wrong_model(error, model, served_models(client)) if refused else error) from None
+
+
+def _model_folder(reach: Launched, overlay: bool, stack: ExitStack) -> str:
+    """The model to launch: as the spec names it, or an overlay of it that lives as long as the target."""
+    if not overlay:
+        return reach.model_path
+    name = Path(reach.model_path).name or "model"
+    folder = Path(stack.enter_context(TemporaryDirectory(prefix="enginebench-overlay-")))
+    return str(overlay_model_folder(reach.model_path, folder / name))
+
+
+def _launch(
+    spec: TargetSpec, reach: Launched, engine: Engine, site: Site, folder: str, stack: ExitStack
+) -> tuple[LaunchedProcess, Origin]:
+    """A started process and where it will listen."""
+    if not site.allow_launch:
+        raise TargetRefused(
+            "this service does not launch engines; attach to a running server, or allow launching in its settings",
+            field="reach.kind",
+        )
+    secrets = [secret.value for secret in site.secrets.values()]
+    process = stack.enter_context(launch(engine, reach, site.state_dir, secrets=secrets, model_path=folder))
+    return process, Origin("http", "127.0.0.1", process.port, "", "127.0.0.1", dict(spec.headers))
+
+
+def _facts(
+    client: ControlClient, engine: Engine, model: str, seen: Probe, startup_s: float | None, flags: tuple[str, ...]
+) -> ServerFacts:
+    told = describe(client, engine, model, simulated=seen.simulated)
+    return ServerFacts(
+        version=told.version,
+        model_max_tokens=told.model_max_tokens,
+        served_models=told.served_models,
+        simulated=told.simulation is not None,
+        simulation=told.simulation,
+        info=told.info,
+        startup_s=startup_s,
+        flags=flags,
+        probe=dict(seen.figures),
+    )
+
+
+def _agree(
+    client: ControlClient,
+    engine: Engine,
+    endpoint: Endpoint,
+    model: str,
+    seen: Probe,
+    facts: ServerFacts,
+    timeout_s: float,
+) -> None:
+    """The target serves the model it was asked for, and where Hugging Face's client speaks to it, counts as we do."""
+    listed = facts.info.get("model_id")
+    check_model(model, seen.completion.model, (str(listed),) if listed else ())
+    if Endpoint.NATIVE not in engine.dialects:
+        return
+    from engines.hub_probe import count_with_hub_client
+
+    native = seen
+    if endpoint is not Endpoint.NATIVE:
+        native = probe(
+            client.origin, engine, Endpoint.NATIVE, engine.dialects[Endpoint.NATIVE], model, timeout_s=timeout_s
+        )
+    ours = native.completion.output_tokens
+    theirs = count_with_hub_client(client.origin, PROBE_PROMPT, PROBE_TOKENS, timeout_s=timeout_s)
+    facts.probe["hub_client_output_tokens"] = theirs
+    facts.probe["native_output_tokens"] = ours
+    if ours != theirs:
+        message = f"huggingface_hub's client counts {theirs} generated tokens where we count {ours}; is this TGI?"
+        raise TargetUnavailable(message, field="engine", failure=Failure(FailureKind.MALFORMED, message))
+
+
+@contextmanager
+def _redacting(secrets: Iterable[str]) -> Iterator[None]:
+    """Errors that leave here do not carry the token, should the server have repeated it."""
+    try:
+        yield
+    except TargetUnavailable as error:
+        message = _redact(str(error), secrets)
+        if message == str(error):
+            raise
+        failure = None if error.failure is None else replace(error.failure, message=message)
+        raise TargetUnavailable(message, field=error.field, failure=failure) from None
+
+
+def _redact(text: str, secrets: Iterable[str]) -> str:
+    for secret in secrets:
+        text = text.replace(secret, REDACTED)
+    return text
+
+
+def _token_ids(answer: Any) -> tuple[int, ...] | None:
+    """Ids out of a tokenizer route's answer: vLLM's `tokens`, TGI's list of tokens, or its chat form."""
+    found = answer
+    if isinstance(answer, dict):
+        found = answer.get("tokens", answer.get("tokenize_response"))
+    if not isinstance(found, list):
+        return None
+    ids = [entry.get("id") if isinstance(entry, dict) else entry for entry in found]
+    numbers = tuple(one for one in ids if isinstance(one, int))
+    return numbers if len(numbers) == len(ids) else None
