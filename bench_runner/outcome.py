@@ -1,0 +1,107 @@
+"""What is known of a run so far, and the RunOutcome it ends with. A run that fails keeps what was learned."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from bench_runner.errors import RunCancelled, RunError, TargetFailed
+from bench_runner.measure.evidence import Evidence
+from bench_runner.measure.record import RequestRecord, to_json
+from bench_runner.measure.result import Reason, RunResult, Validity, ValidityState
+from bench_runner.measure.summary import RunFacts, summarise
+from bench_runner.measure.validity import judge
+from bench_runner.plan.spec import RunSpec, digest
+from engines.clock import utc_now
+
+#: Raw bytes kept of one response: enough for any error page and the tail of a broken stream.
+MOST_RAW_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutcome:
+    """A run's result, its records, and why it ended early where it did."""
+
+    result: RunResult
+    records: tuple[RequestRecord, ...]
+    #: request index -> raw response: of failed requests, of all where the spec asks for it
+    raw: Mapping[int, bytes]
+    #: `None` where the run went to its end, whatever its requests did
+    error: RunError | None
+
+    def record_rows(self) -> Iterator[dict[str, Any]]:
+        """One flat JSON object a request; `raw_base64` where the raw response was kept."""
+        for record in self.records:
+            row = to_json(record)
+            if (raw := self.raw.get(record.index)) is not None:
+                row["raw_base64"] = base64.b64encode(raw).decode("ascii")
+            yield row
+
+
+@dataclass(slots=True)
+class Notebook:
+    """What a run has learned so far. Written by the runner as it goes, closed once."""
+
+    spec: RunSpec
+    started_at: datetime
+    environment: dict[str, Any] = field(default_factory=dict)
+    prompts_digest: str | None = None
+    notes: list[str] = field(default_factory=list)
+    records: list[RequestRecord] = field(default_factory=list)
+    raw: dict[int, bytes] = field(default_factory=dict)
+    #: what the window was like; `None` until there was one
+    facts: RunFacts | None = None
+    evidence: Evidence | None = None
+    #: throughput of each warm-up batch, output tokens a second
+    warmup_output_tokens_per_s: list[float | None] = field(default_factory=list)
+
+    def keep_raw(self, record: RequestRecord, raw: bytes) -> None:
+        """Keep a response's bytes where the record failed or the spec asks for all."""
+        if raw and (self.spec.keep_raw or not record.ok):
+            self.raw[record.index] = raw[:MOST_RAW_BYTES]
+
+    def close(self, error: RunError | None) -> RunOutcome:
+        """The outcome: measured and judged where there was a window, failed with a reason where there was none."""
+        summary: dict[str, Any] = {}
+        failures: dict[str, int] = {}
+        if self.facts is not None:
+            summary, failures = summarise(self.records, self.facts)
+        elif isinstance(error, TargetFailed) and error.failure is not None:
+            failures = {error.failure.kind.value: 1}
+        result = RunResult(
+            spec=self.spec.model_dump(mode="json"),
+            spec_digest=digest(self.spec),
+            workload_digest=digest(self.spec.workload),
+            prompts_digest=self.prompts_digest,
+            environment={**self.environment, "warmup_output_tokens_per_s": self.warmup_output_tokens_per_s},
+            summary=summary,
+            failures=failures,
+            validity=self._judged(error),
+            started_at=self.started_at.isoformat(),
+            ended_at=utc_now().isoformat(),
+            outcome=_outcome(error),
+            error=None if error is None else str(error),
+            notes=tuple(self.notes),
+        )
+        return RunOutcome(result, tuple(self.records), self.raw, error)
+
+    def _judged(self, error: RunError | None) -> Validity:
+        if self.evidence is not None:
+            return judge(self.evidence)
+        match error:
+            case TargetFailed():
+                code = "target_failed"
+            case RunCancelled():
+                code = "cancelled"
+            case _:
+                code = "run_failed"
+        return Validity(ValidityState.INVALID, (Reason(code, "invalid", str(error)),))
+
+
+def _outcome(error: RunError | None) -> str:
+    if error is None:
+        return "completed"
+    return "cancelled" if isinstance(error, RunCancelled) else "failed"

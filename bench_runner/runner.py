@@ -1,0 +1,365 @@
+"""One run: open the target, plan, warm up, load, decode, measure, judge.
+
+run(spec) ─▶ open_target ─▶ draw ─▶ warm up ─▶ drive ─▶ decode ─▶ summarise ─▶ judge ─▶ RunOutcome
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench_runner.errors import LoadFailed, RunCancelled, RunError, SpecError, TargetFailed
+from bench_runner.load.contract import LoadOutcome, LoadPlan, RunControl, SocketPolicy
+from bench_runner.load.process import drive
+from bench_runner.measure.environment import describe
+from bench_runner.measure.evidence import Evidence
+from bench_runner.measure.record import RequestRecord, record_of
+from bench_runner.measure.summary import RunFacts, summarise
+from bench_runner.outcome import Notebook, RunOutcome
+from bench_runner.plan.arrival import schedule
+from bench_runner.plan.spec import FixedPrompt, RunSpec, SyntheticPrompts
+from bench_runner.plan.tokenizer import (
+    ApproximateTokenizer,
+    LocalTokenizer,
+    RemoteTokenizer,
+    Tokenizer,
+    check_match,
+    open_tokenizer,
+)
+from bench_runner.plan.workload import MEASURED, DrawnWorkload, draw
+from engines.catalog import encode_request
+from engines.clock import sleep_s, utc_now
+from engines.contract import Endpoint, GenerationRequest, WireRequest
+from engines.errors import (
+    EngineError,
+    LaunchFailed,
+    OpeningStopped,
+    RequestNotPossible,
+    TargetRefused,
+    TargetUnavailable,
+    UnknownEngine,
+)
+from engines.models import find_model
+from engines.probe import PROBE_PROMPT
+from engines.target import OpenTarget, Site, open_target
+
+#: Two warm-up batches in a row that differ by no more end an automatic warm-up …
+WARM_AGREEMENT = 0.02
+#: … which never takes more than so many.
+MOST_WARMUP_BATCHES = 8
+#: An engine may count a little behind its answers: counters are read again until they stand still, so often at most.
+COUNTER_READS = 5
+COUNTER_PAUSE_S = 0.1
+
+
+def run(spec: RunSpec, *, control: RunControl, site: Site) -> RunOutcome:
+    """Carries out one run. Whatever the target does ends in a RunOutcome, never in an exception.
+
+    Args:
+        spec: what to run.
+        control: steers it from outside: cancel, lease deadline, progress.
+        site: this host's secrets, rules and folders.
+    """
+    notebook = Notebook(spec, utc_now())
+    error: RunError | None = None
+    try:
+        _carry_out(spec, control, site, notebook)
+    except RunError as raised:
+        error = raised
+    except EngineError as raised:
+        error = _translated(raised)
+    control.stage = "done"
+    return notebook.close(error)
+
+
+def _carry_out(spec: RunSpec, control: RunControl, site: Site, notebook: Notebook) -> None:
+    control.stage = "opening"
+    overlay = spec.workload.lengths == "overlay"
+    with open_target(spec.target, site, should_stop=lambda: control.cancelled, overlay=overlay) as target:
+        control.stage = "planning"
+        tokenizer = _choose_tokenizer(spec, target)
+        notebook.environment = _environment(spec, target, tokenizer)
+        batch = _Batch(spec, target, tokenizer, _template_tokens(target, tokenizer), control, site.state_dir)
+        drawn = batch.draw(MEASURED)
+        notebook.prompts_digest = drawn.digest
+        notebook.notes += drawn.notes
+        control.stage = "warming"
+        _warm_up(batch, notebook)
+        control.stage = "measuring"
+        before = _still_counters(target)
+        with batch.send(drawn) as outcome:
+            after = _still_counters(target)
+            control.stage = "decoding"
+            for record, raw in batch.decode(drawn, outcome):
+                notebook.records.append(record)
+                notebook.keep_raw(record, raw)
+        notebook.facts = _facts(spec, outcome)
+        notebook.evidence = _evidence(batch, notebook, outcome, before, after)
+    _raise_early_end(outcome)
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Everything that stays the same from one batch of a run to the next."""
+
+    spec: RunSpec
+    target: OpenTarget
+    tokenizer: Tokenizer
+    #: tokens the chat template adds to a prompt; 0 for completions
+    overhead: int
+    control: RunControl
+    state_dir: Path
+
+    def draw(self, stream: str) -> DrawnWorkload:
+        """The requests of the batch of that name."""
+        spec = self.spec
+        shape = find_model(spec.target.model)
+        stated = self.target.facts.model_max_tokens
+        return draw(
+            spec.workload,
+            seed=spec.seed,
+            repeat=spec.repeat,
+            attempt=spec.attempt,
+            stream=stream,
+            tokenizer=self.tokenizer,
+            context_tokens=stated or (shape.context if shape else None),
+            overhead=self.overhead,
+        )
+
+    @contextmanager
+    def send(self, drawn: DrawnWorkload) -> Iterator[LoadOutcome]:
+        """Drive the target with the batch; its captures are there until the block ends."""
+        spec, limits = self.spec, self.spec.limits
+        offsets_ns, concurrency = schedule(spec.workload.arrival, len(drawn.requests))
+        policy = spec.workload.socket
+        try:
+            self.state_dir.mkdir(parents=True, exist_ok=True)
+            spool = tempfile.TemporaryDirectory(prefix="spool-", dir=self.state_dir)
+        except OSError as error:
+            raise LoadFailed(f"no spool folder can be made in {self.state_dir}: {error.strerror}") from error
+        with spool as folder:
+            yield drive(
+                LoadPlan(
+                    origin=self.target.origin,
+                    requests=tuple(self._encode(drawn)),
+                    offsets_ns=offsets_ns,
+                    concurrency=concurrency,
+                    socket=SocketPolicy(policy.connections == "fresh", policy.quick_ack),
+                    request_timeout_s=limits.request_timeout_s,
+                    connect_timeout_s=limits.connect_timeout_s,
+                    run_timeout_s=limits.run_timeout_s,
+                    spool=Path(folder),
+                ),
+                self.control,
+            )
+
+    def _encode(self, drawn: DrawnWorkload) -> Iterator[WireRequest]:
+        workload, target = self.spec.workload, self.target
+        for index, planned in enumerate(drawn.requests):
+            request = GenerationRequest(
+                model=target.model,
+                prompt=planned.prompt,
+                max_tokens=planned.max_tokens,
+                fixed_length=workload.lengths in ("ignore-eos", "length-matched")
+                and target.engine.capabilities.fixed_length,
+                temperature=workload.temperature,
+                extra=workload.extra_body,
+            )
+            yield encode_request(
+                target.engine,
+                target.endpoint,
+                request,
+                target.origin,
+                index=index,
+                keep_alive=workload.socket.connections == "reused",
+            )
+
+    def decode(self, drawn: DrawnWorkload, outcome: LoadOutcome) -> Iterator[tuple[RequestRecord, bytes]]:
+        """Each request's record and raw response, in the order of the plan."""
+        local = self.tokenizer if isinstance(self.tokenizer, LocalTokenizer) else None
+        for capture, planned in zip(outcome.captures(), drawn.requests, strict=True):
+            completion = self.target.dialect.decode(capture)
+            record = record_of(
+                capture,
+                completion,
+                planned_input_tokens=planned.input_tokens,
+                planned_output_tokens=planned.max_tokens,
+                input_characters=planned.characters,
+                local_input_tokens=planned.input_tokens if local else None,
+                local_output_tokens=local.count(completion.text) - int(local.bos) if local else None,
+            )
+            yield record, capture.body
+
+
+def _choose_tokenizer(spec: RunSpec, target: OpenTarget) -> Tokenizer:
+    """The model's own file where one is given, else the engine's /tokenize, else an estimate."""
+    adds_bos = target.engine.capabilities.adds_bos
+    if spec.target.tokenizer is not None:
+        local = open_tokenizer(spec.target.tokenizer, adds_bos=adds_bos)
+        counted = target.facts.probe.get("input_tokens")
+        if isinstance(counted, int) and target.endpoint is not Endpoint.CHAT:
+            check_match(local, PROBE_PROMPT, counted)
+        return local
+    if target.tokenize(PROBE_PROMPT) is None:
+        return ApproximateTokenizer()
+
+    def tokenize(text: str) -> tuple[int, ...]:
+        ids = target.tokenize(text)
+        if ids is None:
+            raise TargetUnavailable(f"{target.origin.url} stopped answering /tokenize", field="target.tokenizer")
+        return ids
+
+    return RemoteTokenizer(tokenize)
+
+
+def _template_tokens(target: OpenTarget, tokenizer: Tokenizer) -> int:
+    """Tokens the chat template adds to a text, as the engine counted its probe; 0 for completions."""
+    counted = target.facts.probe.get("input_tokens")
+    if target.endpoint is not Endpoint.CHAT or not isinstance(counted, int) or not tokenizer.exact:
+        return 0
+    return counted - tokenizer.count(PROBE_PROMPT)
+
+
+def _warm_up(batch: _Batch, notebook: Notebook) -> None:
+    """Throw batches away until two in a row agree, or as many as the workload says. The simulated engine is warm."""
+    wanted = batch.spec.workload.warmup_batches
+    if wanted == "auto" and batch.target.facts.simulated:
+        notebook.notes.append("no warm-up: the simulated engine compiles nothing and has no clocks to raise")
+        return
+    rates = notebook.warmup_output_tokens_per_s
+    while len(rates) < (MOST_WARMUP_BATCHES if wanted == "auto" else wanted):
+        drawn = batch.draw(f"warmup-{len(rates)}")
+        with batch.send(drawn) as outcome:
+            records = [record for record, _ in batch.decode(drawn, outcome)]
+        _raise_early_end(outcome)
+        summary, _ = summarise(records, _facts(batch.spec, outcome))
+        rates.append(summary["output_tokens_per_s"])
+        if wanted == "auto" and _agree(rates):
+            return
+    if wanted == "auto":
+        notebook.notes.append(
+            f"not warm: after {len(rates)} batches two in a row still differ by more than {WARM_AGREEMENT:.0%}"
+        )
+
+
+def _agree(rates: list[float | None]) -> bool:
+    if len(rates) < 2 or not rates[-1] or not rates[-2]:
+        return False
+    return abs(rates[-1] - rates[-2]) <= WARM_AGREEMENT * max(rates[-1], rates[-2])
+
+
+def _still_counters(target: OpenTarget) -> dict[str, float]:
+    """The engine's own counters once they stand still; {} where it has none."""
+    counters = target.counters()
+    for _ in range(COUNTER_READS if counters else 0):
+        sleep_s(COUNTER_PAUSE_S)
+        again = target.counters()
+        if all(again.get(name) == value for name, value in counters.items() if name.endswith("_total")):
+            return again
+        counters = again
+    return counters
+
+
+def _environment(spec: RunSpec, target: OpenTarget, tokenizer: Tokenizer) -> dict[str, object]:
+    facts = target.facts
+    server = {
+        "engine": target.engine.name,
+        "engine_version": facts.version,
+        "served_models": list(facts.served_models),
+        "flags": list(facts.flags),
+        "self_description": facts.info,
+        "startup_s": facts.startup_s,
+        "pid": target.pid,
+        "url": target.origin.url,
+    }
+    stated = {
+        "simulated": facts.simulated,
+        "hardware": spec.target.hardware,
+        "gpus": spec.target.gpus,
+        "precision": spec.target.precision,
+        "flag_class": spec.target.flag_class,
+        "socket_policy": spec.workload.socket.model_dump(),
+        "tokenizer": tokenizer.name,
+    }
+    described = describe(target.origin.address, server=server, run=stated)
+    return {**described, "endpoint": target.endpoint.value, "simulation": facts.simulation, "probe": facts.probe}
+
+
+def _facts(spec: RunSpec, outcome: LoadOutcome) -> RunFacts:
+    arrival = spec.workload.arrival
+    slo = spec.slo
+    return RunFacts(
+        arrival_kind=arrival.kind,
+        window=(outcome.window_start_ns, outcome.window_end_ns),
+        concurrency=getattr(arrival, "concurrency", None),
+        gpus=spec.target.gpus,
+        model=spec.target.model,
+        hardware=spec.target.hardware,
+        precision=spec.target.precision,
+        slo_ttft_s=slo.ttft_s if slo else None,
+        slo_tpot_s=slo.tpot_s if slo else None,
+        slo_e2e_s=slo.e2e_s if slo else None,
+    )
+
+
+def _evidence(
+    batch: _Batch, notebook: Notebook, outcome: LoadOutcome, before: dict[str, float], after: dict[str, float]
+) -> Evidence:
+    workload = batch.spec.workload
+
+    def moved(name: str) -> int | None:
+        return round(after[name] - before[name]) if name in before and name in after else None
+
+    distinct = isinstance(workload.prompts, SyntheticPrompts) or (
+        isinstance(workload.prompts, FixedPrompt) and workload.requests == 1
+    )
+    return Evidence(
+        records=notebook.records,
+        arrival_kind=workload.arrival.kind,
+        ended=outcome.ended,
+        lengths=workload.lengths,
+        fixed_length=batch.target.engine.capabilities.fixed_length,
+        approximate_prompts=not batch.tokenizer.exact,
+        distinct_prompts=distinct,
+        shared_prefix_tokens=batch.overhead,
+        cpu_s=outcome.cpu_s,
+        wall_s=outcome.wall_s,
+        max_lag_s=outcome.max_lag_s,
+        clock_stepped=outcome.clock_stepped,
+        counted_input_tokens=moved("prompt_tokens_total"),
+        counted_output_tokens=moved("generation_tokens_total"),
+        counted_cached_tokens=moved("prefix_cache_hits_total"),
+    )
+
+
+def _raise_early_end(outcome: LoadOutcome) -> None:
+    match outcome.ended:
+        case "cancelled":
+            raise RunCancelled("cancelled; what was measured until then is kept")
+        case "lapsed":
+            raise RunCancelled("the lease lapsed, so the load stopped; what was measured until then is kept")
+        case "timeout":
+            raise LoadFailed("the run's own time limit ran out (limits.run_timeout_s)", field="limits.run_timeout_s")
+
+
+def _translated(error: EngineError) -> RunError:
+    """An error of the floor below in the words of this one."""
+    match error:
+        case TargetUnavailable():
+            return TargetFailed(str(error), field=_field(error), failure=error.failure)
+        case LaunchFailed():
+            tail = f"; the end of its log:\n{error.log_tail}" if error.log_tail else ""
+            return TargetFailed(f"{error}{tail}", field=_field(error))
+        case OpeningStopped():
+            return RunCancelled(str(error))
+        case UnknownEngine() | TargetRefused() | RequestNotPossible():
+            return SpecError(str(error), field=_field(error))
+        case _:
+            return TargetFailed(str(error), field=_field(error))
+
+
+def _field(error: EngineError) -> str | None:
+    return None if error.field is None else f"target.{error.field.removeprefix('target.')}"

@@ -1,0 +1,206 @@
+"""`enginebench run`: one run against one server, no service and no database."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bench_runner.load.contract import RunControl
+    from bench_runner.outcome import RunOutcome
+    from bench_runner.plan.spec import RunSpec, WorkloadSpec
+
+ENGINE_NAMES = ("vllm", "tgi", "transformers", "bud", "sglang", "mlx", "openai")
+ENDPOINT_NAMES = ("completions", "chat", "native")
+#: arrivals of the next release: named so that the refusal can say so
+LATER_ARRIVALS = ("poisson", "constant", "gamma", "ramp", "trace")
+DEFAULT_WORKLOAD = "burst-100x128x128"
+CREDENTIAL_HEADERS = ("authorization", "proxy-authorization", "cookie", "x-api-key", "api-key")
+
+
+class WrongUse(Exception):
+    """The command line asks for something that is not possible; exit code 2."""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """`enginebench run …`."""
+    parser = commands.add_parser("run", help="one run against one server, without a service", allow_abbrev=False)
+    target = parser.add_argument_group("target")
+    target.add_argument("--engine", required=True, choices=ENGINE_NAMES)
+    target.add_argument("--url", required=True, metavar="http://HOST:PORT")
+    target.add_argument("--model", required=True, metavar="NAME", help="as the server knows it")
+    target.add_argument("--endpoint", choices=ENDPOINT_NAMES, help="default: the engine's first, usually completions")
+    target.add_argument("--tokenizer", metavar="PATH", help="tokenizer.json of the model, or a folder that holds one")
+    target.add_argument("--hardware", metavar="NAME", help="such as A100-80GB; needed for the roofline")
+    target.add_argument("--precision", metavar="P", help="such as BF16")
+    target.add_argument("--api-key-env", metavar="VAR", help="environment variable that holds the bearer token")
+    target.add_argument("--header", action="append", default=[], metavar="K=V", help="a further request header")
+    load = parser.add_argument_group("workload")
+    load.add_argument("--workload", default=DEFAULT_WORKLOAD, metavar="PRESET|FILE.yaml")
+    load.add_argument("--requests", type=int, metavar="N")
+    load.add_argument("--input-tokens", type=int, metavar="I")
+    load.add_argument("--output-tokens", type=int, metavar="O")
+    load.add_argument("--concurrency", type=int, metavar="C", help="closed loop with C requests in flight")
+    load.add_argument("--rate", type=float, metavar="R", help="requests a second (open loop)")
+    load.add_argument("--arrival", metavar="KIND", help="burst, closed_loop")
+    load.add_argument("--warmup", type=int, metavar="N", help="whole batches thrown away first; default: automatic")
+    load.add_argument("--seed", type=int, default=0, metavar="S")
+    load.add_argument("--timeout", type=float, metavar="S", help="seconds a request may take")
+    load.add_argument("--calibration", choices=("on", "off"), help="known-answer calibration of the client")
+    out = parser.add_argument_group("output")
+    out.add_argument("--json", metavar="FILE", help="the RunResult; - for standard output")
+    out.add_argument("--records", metavar="FILE.jsonl", help="one line a request")
+    parser.set_defaults(func=execute)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Carry out the run; 0 VALID, 1 failed or not VALID, 2 wrong use."""
+    from bench_runner.errors import SpecError
+
+    try:
+        spec = _spec(arguments)
+        outcome = _run(spec, arguments)
+    except (WrongUse, SpecError) as error:
+        print(f"enginebench run: {error}", file=sys.stderr)
+        return 2
+    if isinstance(outcome.error, SpecError):
+        where = f" ({outcome.error.field})" if outcome.error.field else ""
+        print(f"enginebench run: {outcome.error}{where}", file=sys.stderr)
+        return 2
+    try:
+        _write(outcome, arguments)
+    except OSError as error:
+        print(f"enginebench run: cannot write {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
+    return 0 if outcome.result.validity.state == "VALID" else 1
+
+
+def _spec(arguments: argparse.Namespace) -> RunSpec:
+    from pydantic import ValidationError
+
+    from bench_runner.plan.spec import Limits, RunSpec
+    from engines.spec import Attached, TargetSpec
+
+    _refuse_what_is_not_there_yet(arguments)
+    if arguments.api_key_env and not os.environ.get(arguments.api_key_env):
+        raise WrongUse(f"--api-key-env: the environment variable {arguments.api_key_env} is not set")
+    try:
+        target = TargetSpec(
+            engine=arguments.engine,
+            model=arguments.model,
+            reach=Attached(url=arguments.url, api_key_env=arguments.api_key_env),
+            endpoint=arguments.endpoint,
+            hardware=arguments.hardware,
+            precision=arguments.precision,
+            tokenizer=arguments.tokenizer,
+            headers=_headers(arguments.header),
+        )
+        limits = Limits() if arguments.timeout is None else Limits(request_timeout_s=arguments.timeout)
+        return RunSpec(target=target, workload=_workload(arguments), limits=limits, seed=arguments.seed)
+    except ValidationError as error:
+        problems = (f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors())
+        raise WrongUse("; ".join(problems)) from None
+
+
+def _refuse_what_is_not_there_yet(arguments: argparse.Namespace) -> None:
+    if arguments.rate is not None or arguments.arrival in LATER_ARRIVALS:
+        raise WrongUse("--rate and open-loop --arrival kinds are not there yet; use burst (default) or --concurrency")
+    if arguments.arrival not in (None, "burst", "closed_loop"):
+        raise WrongUse(f"--arrival: unknown kind {arguments.arrival!r}; known: burst, closed_loop")
+    if arguments.arrival == "burst" and arguments.concurrency is not None:
+        raise WrongUse("--concurrency makes a closed loop; leave out --arrival burst")
+    if arguments.arrival == "closed_loop" and arguments.concurrency is None:
+        raise WrongUse("--arrival closed_loop needs --concurrency")
+    if arguments.calibration == "on":
+        raise WrongUse("--calibration on is not there yet; `make calibrate` holds the client against known truth")
+
+
+def _headers(pairs: list[str]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        if not separator or not name.strip():
+            raise WrongUse(f"--header: {pair!r} is not of the form K=V")
+        if name.strip().lower() in CREDENTIAL_HEADERS:
+            raise WrongUse(f"--header: {name.strip()} carries credentials and would be stored; use --api-key-env")
+        headers[name.strip()] = value
+    return headers
+
+
+def _workload(arguments: argparse.Namespace) -> WorkloadSpec:
+    from bench_runner.plan.presets import apply_overrides, load_workload
+    from bench_runner.plan.spec import Burst
+
+    workload = load_workload(arguments.workload)
+    if arguments.arrival == "burst":
+        workload = workload.model_copy(update={"arrival": Burst()})
+    return apply_overrides(
+        workload,
+        requests=arguments.requests,
+        input_tokens=arguments.input_tokens,
+        output_tokens=arguments.output_tokens,
+        concurrency=arguments.concurrency,
+        warmup_batches=arguments.warmup,
+    )
+
+
+def _run(spec: RunSpec, arguments: argparse.Namespace) -> RunOutcome:
+    from bench_runner.load.contract import RunControl
+    from bench_runner.runner import run
+    from engines.address import PRIVATE_NETWORKS, AddressPolicy
+    from engines.target import Secret, Site
+
+    secrets = {}
+    if arguments.api_key_env:
+        # Whoever types the command owns both the secret and the URL, so it is bound to this one.
+        secrets[arguments.api_key_env] = Secret(os.environ[arguments.api_key_env])
+    policy = AddressPolicy(allow_private=tuple(str(network) for network in PRIVATE_NETWORKS))
+    control = RunControl()
+    previous = signal.signal(signal.SIGINT, lambda *_: control.cancel())
+    done = threading.Event()
+    watcher = threading.Thread(target=_show_progress, args=(control, done, spec.workload.requests), daemon=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix="enginebench-run-") as state_dir:
+            watcher.start()
+            return run(spec, control=control, site=Site(Path(state_dir), secrets, policy))
+    finally:
+        done.set()
+        watcher.join()
+        signal.signal(signal.SIGINT, previous)
+
+
+def _show_progress(control: RunControl, done: threading.Event, requests: int) -> None:
+    """A line on standard error whenever something changed, once a second; rewritten in place on a terminal."""
+    last = ""
+    end = "\r" if sys.stderr.isatty() else "\n"
+    while not done.wait(1.0):
+        line = control.stage
+        if (progress := control.progress) is not None:
+            line += f": {progress.sent} sent, {progress.finished} of {requests} finished, {progress.failed} failed"
+        if line != last:
+            print(f"{line:<78}", file=sys.stderr, end=end, flush=True)
+            last = line
+
+
+def _write(outcome: RunOutcome, arguments: argparse.Namespace) -> None:
+    result: dict[str, Any] = outcome.result.to_json()
+    if arguments.records:
+        with Path(arguments.records).open("w", encoding="utf-8") as file:
+            for row in outcome.record_rows():
+                file.write(json.dumps(row, separators=(",", ":")) + "\n")
+    if arguments.json == "-":
+        json.dump(result, sys.stdout, indent=1)
+        print()
+        return
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    from bench_runner.report import print_report
+
+    print_report(result)
