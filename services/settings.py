@@ -47,6 +47,8 @@ class Settings(BaseSettings):
 
     #: jobs may start engines on the worker's host, with arguments of their own; off: attached targets only
     allow_launch: bool = False
+    #: datasets and tokenizers that jobs name are read from below this folder only; none: jobs name no files
+    dataset_dir: Path | None = None
     #: private networks that targets may be in, comma-separated, such as `10.20.0.0/16,192.168.1.0/24`
     allow_private_networks: Annotated[tuple[str, ...], NoDecode] = ()
     #: targets may be on the worker's own host

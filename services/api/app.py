@@ -1,0 +1,68 @@
+"""The application: settings in, routes on, everything refused as a problem."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import Depends, FastAPI
+from prometheus_client import CollectorRegistry, disable_created_metrics
+
+from services.api import errors
+from services.api.deps import known_parameters
+from services.api.exporter import StoreCollector
+from services.api.guard import BodyLimit, Guard
+from services.api.openapi import install_openapi
+from services.api.routes import compare, engines, health, jobs, references, runs, targets, workloads
+from services.settings import Settings
+from services.store.database import close, open_database
+from services.telemetry.metrics import HttpMetrics
+
+TAGS = [
+    {"name": "jobs", "description": "Ask for runs, follow and cancel them."},
+    {"name": "runs", "description": "The history: one run, many, their requests."},
+    {"name": "targets", "description": "Running endpoints by name."},
+    {"name": "catalogue", "description": "What can be asked for, and what others have published."},
+    {"name": "service", "description": "Is it there, and how does it do."},
+]
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The service's API. The database is opened when the server starts, and must be migrated before."""
+    # When each counter was made is of no use to anybody, and doubles the page.
+    disable_created_metrics()  # type: ignore[no-untyped-call]
+    registry = CollectorRegistry(auto_describe=False)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        database = open_database(settings.database_url.get_secret_value())
+        app.state.database = database
+        collector = StoreCollector(database)
+        registry.register(collector)
+        try:
+            yield
+        finally:
+            registry.unregister(collector)
+            close(database)
+
+    app = FastAPI(
+        title="enginebench",
+        version=version("enginebench"),
+        lifespan=lifespan,
+        openapi_tags=TAGS,
+        redirect_slashes=False,
+        redoc_url=None,
+        dependencies=[Depends(known_parameters)],
+    )
+    app.state.settings = settings
+    app.state.registry = registry
+    for routes in (jobs, runs, targets, workloads, engines, references, compare, health):
+        app.include_router(routes.router)
+    errors.install(app)
+    install_openapi(app, with_keys=bool(settings.api_keys))
+    # The last one added is the outermost.
+    app.add_middleware(BodyLimit, most_bytes=settings.max_body_bytes)
+    app.add_middleware(Guard, settings=settings)
+    app.add_middleware(HttpMetrics, registry=registry)
+    return app

@@ -1,0 +1,90 @@
+"""The OpenAPI document: what FastAPI knows, and the refusals that every route may answer with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from services.api.errors import PROBLEM_JSON, ProblemBody
+from services.api.guard import METRICS_PATH, OPEN_PATHS
+
+DESCRIPTION = """enginebench measures the throughput and latency of LLM inference engines side by side.
+
+Post a job (targets × workloads × repeats), watch its events, read its runs. Every refusal is
+`application/problem+json` and names the field and the mend. Times are UTC, durations seconds, rates per second.
+"""
+
+#: status -> when; what a route adds of its own stands in its `responses`
+WORDS = {
+    400: "The body cannot be read as JSON at all.",
+    401: "No valid API key; only where the service has keys.",
+    403: "The key may only read /metrics, or a page of another origin asks.",
+    404: "There is no such thing.",
+    409: "What is there already does not allow it.",
+    413: "The body is too large.",
+    421: "The Host header names another host than this one; only without keys.",
+    422: "A field or parameter is wrong; the problem names it and the mend.",
+    500: "The service failed; its log says where.",
+    502: "The target did not answer.",
+    503: "The database does not answer; try again later.",
+}
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """A route's own refusals, for its `responses`."""
+    return {status: {"description": WORDS[status]} for status in statuses}
+
+
+def install_openapi(app: FastAPI, *, with_keys: bool) -> None:
+    """Serve the completed document from now on."""
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = complete(
+                get_openapi(
+                    title=app.title,
+                    version=app.version,
+                    description=DESCRIPTION,
+                    routes=app.routes,
+                    tags=app.openapi_tags,
+                ),
+                with_keys=with_keys,
+            )
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]
+
+
+def complete(document: dict[str, Any], *, with_keys: bool) -> dict[str, Any]:
+    """Add what holds for every route: its refusals as problems, and the key it wants."""
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas.pop("HTTPValidationError", None)
+    schemas.pop("ValidationError", None)
+    body_schema = ProblemBody.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas |= body_schema.pop("$defs", {})
+    schemas["ProblemBody"] = body_schema
+    if with_keys:
+        document["components"]["securitySchemes"] = {"apiKey": {"type": "http", "scheme": "bearer"}}
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            responses = operation["responses"]
+            for status in _common_statuses(path, "requestBody" in operation):
+                responses.setdefault(str(status), {"description": WORDS[status]})
+            for status, response in responses.items():
+                if (int(status) >= 400 and "content" not in response) or status == "422":
+                    response["description"] = WORDS[int(status)]
+                    response["content"] = {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/ProblemBody"}}}
+            operation["responses"] = dict(sorted(responses.items()))
+            if with_keys and path not in OPEN_PATHS:
+                operation["security"] = [{"apiKey": []}]
+    return document
+
+
+def _common_statuses(path: str, has_body: bool) -> tuple[int, ...]:
+    always = (403, 421, 422, 500)
+    if path in OPEN_PATHS:
+        return always
+    keyed = (*always, 401) if path == METRICS_PATH else (*always, 401, 503)
+    return (*keyed, 400, 413) if has_body else keyed

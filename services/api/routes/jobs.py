@@ -1,0 +1,147 @@
+"""Jobs: asked for, followed, cancelled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Header, Query, Response
+from fastapi.responses import StreamingResponse
+
+from bench_runner.plan.presets import PRESETS
+from engines.catalog import find_engine
+from engines.spec import TargetSpec
+from services.api.cells import summarise_cells
+from services.api.deps import Config, Cursor, JobId, Labels, Limit, Store, labels_of
+from services.api.events import follow_job
+from services.api.openapi import problems
+from services.api.rules import check_job, house_rules
+from services.api.schemas import JobDetailOut, JobOut, PageOut, RunState
+from services.domain.errors import NotFound
+from services.domain.expansion import expand
+from services.domain.job import JOB_EXAMPLE, JobSpec, TargetArm
+from services.store.database import Database
+from services.store.jobs import cancel_job, enqueue, get_job, list_jobs, runs_of_job
+from services.store.rows import RunStatus
+from services.store.targets import get_target
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=200,
+        pattern=r"^[\x21-\x7e]+$",
+        description="the same key with the same body gives the job that is there; with another body: 409",
+    ),
+]
+
+
+@router.post("", status_code=202, responses={202: {"description": "Accepted; see Location."}, **problems(409)})
+def post_job(
+    job: Annotated[JobSpec, Body(openapi_examples={"two engines": {"value": JOB_EXAMPLE}})],
+    store: Store,
+    settings: Config,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+) -> JobOut:
+    """Ask for runs: targets × workloads × repeats. Answers at once; the worker takes them up in order."""
+    stored = stored_targets(store, job)
+    seed = secrets.randbits(48) if job.seed is None else job.seed
+    check_job(job, stored, house_rules(settings))
+    planned = expand(job, stored, presets=PRESETS, stops_early=stops_early, seed=seed)
+    accepted, _ = enqueue(
+        store,
+        spec=job.model_copy(update={"seed": seed}).model_dump(mode="json"),
+        name=job.name,
+        labels=job.labels,
+        priority=job.priority,
+        runs=planned,
+        idempotency_key=idempotency_key,
+        body_digest=digest_of(job),
+    )
+    response.headers["Location"] = f"/v1/jobs/{accepted.id}"
+    return JobOut.model_validate(accepted)
+
+
+def stored_targets(store: Database, job: JobSpec) -> dict[str, TargetSpec]:
+    """The stored targets that the job names and that are there."""
+    names = {c.like if isinstance(c, TargetArm) else c for c in job.targets if isinstance(c, (str, TargetArm))}
+    found: dict[str, TargetSpec] = {}
+    for name in names:
+        try:
+            found[name] = TargetSpec.model_validate(get_target(store, name).spec)
+        except NotFound:
+            continue
+    return found
+
+
+def stops_early(target: TargetSpec) -> bool:
+    """Its engine cannot be told to ignore EOS in a request."""
+    return not find_engine(target.engine).capabilities.fixed_length
+
+
+def digest_of(job: JobSpec) -> str:
+    """Tells one body from another, whatever the order of its fields."""
+    canonical = json.dumps(job.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+@router.get("")
+def get_jobs(
+    store: Store,
+    status: Annotated[list[RunStatus], Query()] = [],  # noqa: B006  FastAPI copies it
+    label: Labels = [],  # noqa: B006
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> PageOut[JobOut]:
+    """Jobs, newest first."""
+    page = list_jobs(store, status=[s.value for s in status], labels=labels_of(label), limit=limit, cursor=cursor)
+    return PageOut(items=[JobOut.model_validate(job) for job in page.items], next=page.next_cursor)
+
+
+@router.get("/{job_id}", responses=problems(404))
+def get_one_job(job_id: JobId, store: Store) -> JobDetailOut:
+    """One job: its runs' states, and each target × workload summarised over its repeats."""
+    job = get_job(store, job_id)
+    runs = runs_of_job(store, job_id)
+    return JobDetailOut(
+        **JobOut.model_validate(job).model_dump(),
+        spec=dict(job.spec),
+        runs=[RunState.model_validate(run) for run in runs],
+        cells=summarise_cells(runs),
+    )
+
+
+@router.get(
+    "/{job_id}/events",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "Server-sent events: `job` at every change (status, counts, runs under way), then `end`.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        },
+        **problems(404),
+    },
+)
+def get_job_events(
+    job_id: JobId,
+    store: Store,
+    follow: Annotated[bool, Query(description="false: say how it stands and end")] = True,
+) -> StreamingResponse:
+    """The job's progress as it happens; ends when the job has."""
+    get_job(store, job_id)
+    return StreamingResponse(
+        follow_job(store, job_id, follow=follow),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+@router.post("/{job_id}/cancel", responses=problems(404))
+def post_job_cancel(job_id: JobId, store: Store) -> JobOut:
+    """Cancel what waits, and ask what runs to stop; what was measured is kept. Again: no effect."""
+    return JobOut.model_validate(cancel_job(store, job_id))

@@ -1,0 +1,184 @@
+"""What a job is refused for before anything runs: whatever is known to fail is said at the door, with its field."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from bench_runner.errors import DatasetError
+from bench_runner.plan.dataset import read_dataset
+from bench_runner.plan.spec import (
+    DatasetPrompts,
+    FixedLength,
+    Length,
+    ListedLength,
+    NormalLength,
+    SyntheticPrompts,
+    UniformLength,
+    WorkloadSpec,
+)
+from engines.address import AddressPolicy, check_headers, resolve
+from engines.catalog import find_dialect, find_engine
+from engines.errors import EngineError, TargetUnavailable
+from engines.models import find_model
+from engines.spec import Attached, Launched, TargetSpec
+from services.domain.errors import BadInput, Problem
+
+
+@dataclass(frozen=True, slots=True)
+class HouseRules:
+    """What this installation allows."""
+
+    address_policy: AddressPolicy
+    allow_launch: bool
+    #: secret's name -> the one origin it may be sent to
+    secret_origins: Mapping[str, str]
+    #: datasets and tokenizers are read from below it only; `None`: none are read
+    files_from: Path | None
+
+
+def target_problems(spec: TargetSpec, rules: HouseRules, field: str = "") -> list[Problem]:
+    """Everything that is known to be wrong with a target without asking it. `field` is where it stands."""
+    at = f"{field}." if field else ""
+    checks: tuple[tuple[str, Callable[[], object]], ...] = (
+        ("engine", lambda: find_engine(spec.engine)),
+        ("endpoint", lambda: find_dialect(find_engine(spec.engine), spec.endpoint)),
+        ("headers", lambda: check_headers(spec.headers)),
+        ("reach", lambda: _check_reach(spec, rules)),
+        ("tokenizer", lambda: _check_file(spec.tokenizer, rules, "tokenizer")),
+    )
+    problems: list[Problem] = []
+    for name, check in checks:
+        try:
+            check()
+        except BadInput as error:
+            problems += [Problem(f"{at}{p.field}", p.problem, p.mend) for p in error.problems]
+        except EngineError as error:
+            if name == "endpoint" and problems:
+                continue
+            problems.append(Problem(f"{at}{error.field or name}", str(error), "correct it as the message says"))
+    return problems
+
+
+def _check_reach(spec: TargetSpec, rules: HouseRules) -> None:
+    match spec.reach:
+        case Launched():
+            if not rules.allow_launch:
+                raise BadInput(
+                    Problem(
+                        "reach.kind",
+                        "this service does not start engines",
+                        "attach to a running server, or set ENGINEBENCH_ALLOW_LAUNCH=true",
+                    )
+                )
+            if find_engine(spec.engine).command is None:
+                raise BadInput(
+                    Problem("reach.kind", f"no command line is known for {spec.engine}", "attach to a running server")
+                )
+        case Attached(url=url, api_key_env=secret):
+            if secret is not None:
+                _check_secret(secret, url, rules)
+            try:
+                resolve(url, rules.address_policy)
+            except TargetUnavailable:
+                # The worker's resolver may know the name; if not, its run says so.
+                return
+
+
+def _check_secret(name: str, url: str, rules: HouseRules) -> None:
+    origin = rules.secret_origins.get(name)
+    if origin is None:
+        raise BadInput(
+            Problem(
+                "reach.api_key_env", f"there is no secret {name!r}", "list it in ENGINEBENCH_SECRETS with its origin"
+            )
+        )
+    if origin_of(origin) != origin_of(url):
+        raise BadInput(
+            Problem(
+                "reach.api_key_env",
+                f"the secret {name!r} belongs to another origin than the target's",
+                "use the secret of this origin",
+            )
+        )
+
+
+def origin_of(url: str) -> tuple[str, str, int]:
+    """(scheme, host, port) of a URL, default ports filled in."""
+    parts = urlsplit(url)
+    return parts.scheme, (parts.hostname or "").lower(), parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+
+
+def _check_file(path: str | None, rules: HouseRules, field: str) -> None:
+    """Refuses a file that the service may not read for a stranger, before saying whether it is there."""
+    if path is None:
+        return
+    if rules.files_from is None:
+        raise BadInput(
+            Problem(field, "this service reads no files for jobs", "set ENGINEBENCH_DATASET_DIR to a folder of them")
+        )
+    folder = rules.files_from.resolve()
+    if not Path(path).resolve().is_relative_to(folder):
+        raise BadInput(Problem(field, "is outside the service's folder of files", f"give a path below {folder}"))
+
+
+def workload_problems(workload: WorkloadSpec, rules: HouseRules, field: str) -> list[Problem]:
+    """Everything that is known to be wrong with a workload, whatever its target."""
+    if not isinstance(workload.prompts, DatasetPrompts):
+        return []
+    try:
+        _check_file(workload.prompts.path, rules, "prompts.path")
+        read_dataset(workload.prompts.path, workload.prompts.format)
+    except DatasetError as error:
+        return [Problem(f"{field}.prompts.path", str(error), "mend the file, or give another")]
+    except BadInput as error:
+        return [Problem(f"{field}.{p.field}", p.problem, p.mend) for p in error.problems]
+    return []
+
+
+def pair_problems(target: TargetSpec, workload: WorkloadSpec, field: str) -> Iterator[Problem]:
+    """Everything that is known not to go together; the target itself is sound."""
+    capabilities = find_engine(target.engine).capabilities
+    if workload.lengths == "overlay" and isinstance(target.reach, Attached):
+        yield Problem(
+            f"{field}.lengths",
+            "an overlay is made for launched servers, and this target is attached",
+            "use ignore-eos, length-matched or natural",
+        )
+    if isinstance(workload.prompts, SyntheticPrompts):
+        if workload.prompts.form == "token_ids" and not capabilities.token_id_prompts:
+            yield Problem(f"{field}.prompts.form", f"{target.engine} takes no token ids", 'use the form "text"')
+        model = find_model(target.model)
+        least = least_tokens(workload)
+        if model is not None and least is not None and least > model.context:
+            yield Problem(
+                f"{field}.prompts.input_tokens",
+                f"input + output are {least} tokens at least, and {model.name} takes {model.context}",
+                "ask for shorter prompts or outputs",
+            )
+
+
+def least_tokens(workload: WorkloadSpec) -> int | None:
+    """Input + output tokens that at least one request surely needs; `None` for given texts.
+
+    Listed lengths are left out one by one where they do not fit, so the smallest counts; of all others the largest
+    that may be drawn.
+    """
+    if not isinstance(workload.prompts, SyntheticPrompts):
+        return None
+    return _bound(workload.prompts.input_tokens) + _bound(workload.output_tokens)
+
+
+def _bound(length: Length) -> int:
+    match length:
+        case FixedLength(tokens=tokens):
+            return tokens
+        case UniformLength(high=high):
+            return high
+        case NormalLength(mean=mean):
+            # Its tail is clipped or redrawn by the plan; only a mean beyond the context is hopeless.
+            return round(mean)
+        case ListedLength(tokens=listed):
+            return min(listed)
