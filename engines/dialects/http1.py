@@ -137,7 +137,18 @@ class ResponseFramer:
     It looks at framing alone and keeps nothing but a few counters and an unfinished line.
     """
 
-    __slots__ = ("_done", "_head", "_pending", "_skip", "_trailers", "keep_alive", "malformed", "status", "until_close")
+    __slots__ = (
+        "_between_chunks",
+        "_done",
+        "_head",
+        "_pending",
+        "_skip",
+        "_trailers",
+        "keep_alive",
+        "malformed",
+        "status",
+        "until_close",
+    )
 
     def __init__(self) -> None:
         self.reset()
@@ -157,6 +168,8 @@ class ResponseFramer:
         self._pending = b""
         #: body bytes still to come before the next thing to look at
         self._skip = 0
+        #: a chunked body, and a chunk's size line comes next
+        self._between_chunks = False
         self._trailers = False
         self._done = False
 
@@ -171,10 +184,15 @@ class ResponseFramer:
         Returns:
             True once nothing more is to be read: the response is whole, or `malformed` says what is wrong with it.
         """
+        if self._between_chunks:
+            # Nearly every read of a stream: one whole chunk, nothing else.
+            end = data.find(b"\r\n")
+            if _SIZES.get(data[:end], -1) == len(data) - end - 4 and data.endswith(b"\r\n"):
+                return False
         if self._head is None:
             return self._feed_head(data)
         if self._done:
-            return self._surplus(data)
+            return self._finish(len(data))
         if self.until_close:
             return False
         if self._head.chunked:
@@ -217,6 +235,7 @@ class ResponseFramer:
         """Walks from chunk size to chunk size. `_skip` covers a chunk's data and the line end after it."""
         if self._trailers:
             return self._feed_trailers(data)
+        self._between_chunks = False
         if self._pending:
             data = self._pending + data
             self._pending = b""
@@ -244,6 +263,7 @@ class ResponseFramer:
                 return self._feed_trailers(data[end + 2 :])
             position = end + 4 + size
         self._skip = position - available
+        self._between_chunks = self._skip == 0
         if self._skip == 1 and data[-1:] not in (b"\r", b""):
             return self._fail("a chunk is longer than its size says")
         return False
@@ -269,13 +289,11 @@ class ResponseFramer:
             self.keep_alive = False
         return True
 
-    def _surplus(self, data: bytes) -> bool:
-        return self._finish(len(data))
-
     def _fail(self, text: str) -> bool:
         self.malformed = text
         self.keep_alive = False
         self._done = True
+        self._between_chunks = False
         self._pending = b""
         return True
 
