@@ -1,0 +1,127 @@
+"""`python -m engines.simulated --profile vllm-mistral-7b --port 0`: serve, until SIGTERM or the parent's death.
+
+Prints one line of JSON when it listens: `{"event": "ready", "url": …, "port": …, "pid": …}`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import signal
+import sys
+
+from pydantic import ValidationError
+
+from engines.clock import monotonic_ns
+from engines.simulated.faults import ONE_FAULT, FaultPlan
+from engines.simulated.fit import prediction_table
+from engines.simulated.profiles import PROFILES
+from engines.simulated.server import Server, ServerOptions
+
+_PARENT_CHECK_NS = 500_000_000
+
+
+def _arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m engines.simulated", description="The engine with no GPU.")
+    parser.add_argument("--profile", choices=sorted(PROFILES), default="vllm-mistral-7b")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--model", help="the model's name on the wire")
+    parser.add_argument("--context", type=int, help="longest input + output, tokens")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--speed", type=float, default=1.0, help="steps take 1/speed of their time")
+    parser.add_argument("--truth-keep", type=int, default=20_000, help="requests that the truth log keeps")
+    parser.add_argument("--never-stops", action="store_true", help="the model never ends by itself (an overlay)")
+    parser.add_argument("--no-prefix-cache", dest="prefix_cache", action="store_false")
+    parser.add_argument("--fault", action="append", default=[], help='JSON, such as {"kind":"cut","token":3,"every":2}')
+    parser.add_argument("--die-with-parent", action="store_true", help="end when stdin or the parent process ends")
+    parser.add_argument("--predict", action="store_true", help="print what the committed parameters predict, and stop")
+    arguments = parser.parse_args(argv)
+    if not arguments.speed > 0:
+        parser.error("--speed must be above 0")
+    if arguments.context is not None and arguments.context < 2:
+        parser.error("--context must be at least 2")
+    if not 0 <= arguments.port <= 65535:
+        parser.error("--port must be from 0 to 65535")
+    try:
+        arguments.faults = FaultPlan(faults=tuple(ONE_FAULT.validate_json(text) for text in arguments.fault))
+    except ValidationError as invalid:
+        parser.error(f"--fault: {invalid}")
+    return arguments
+
+
+def _end_with_signals(server: Server) -> None:
+    """SIGTERM and SIGINT wake the loop through a pipe, so that it ends between two events."""
+    reads, writes = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(writes)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+
+    def on_signal(_: int) -> None:
+        if set(os.read(reads, 64)) & {signal.SIGTERM, signal.SIGINT}:
+            server.shut_down()
+
+    server.loop.watch(reads, on_signal)
+
+
+def _end_with_parent(server: Server) -> None:
+    parent = os.getppid()
+
+    def on_stdin(_: int) -> None:
+        if not os.read(0, 4096):
+            server.loop.forget(0)
+            server.shut_down()
+
+    def check() -> None:
+        if os.getppid() != parent:
+            server.shut_down()
+        else:
+            server.loop.call_at(monotonic_ns() + _PARENT_CHECK_NS, check)
+
+    server.loop.watch(0, on_stdin)
+    check()
+
+
+def main(argv: list[str]) -> int:
+    """Serve, or print the predictions."""
+    arguments = _arguments(argv)
+    if arguments.predict:
+        sys.stdout.write(prediction_table())
+        return 0
+    options = ServerOptions(
+        profile=PROFILES[arguments.profile],
+        host=arguments.host,
+        port=arguments.port,
+        model=arguments.model,
+        context=arguments.context,
+        seed=arguments.seed,
+        speed=arguments.speed,
+        truth_keep=arguments.truth_keep,
+        never_stops=arguments.never_stops,
+        prefix_cache=arguments.prefix_cache,
+        faults=arguments.faults,
+    )
+    try:
+        server = Server(options)
+    except OSError as failed:
+        sys.stderr.write(f"cannot listen on {arguments.host}:{arguments.port}: {failed}\n")
+        return 1
+    _end_with_signals(server)
+    if arguments.die_with_parent:
+        _end_with_parent(server)
+    # nothing made so far is ever garbage, and a full collection would be a pause inside somebody's measurement
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 1000)
+    host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+    ready = {"event": "ready", "url": f"http://{host}:{server.port}", "port": server.port, "pid": os.getpid()}
+    sys.stdout.write(json.dumps(ready | {"profile": options.profile.name}) + "\n")
+    sys.stdout.flush()
+    server.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,155 @@
+"""The simulated engine's `/metrics`, under the names that the real engine uses."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+from engines.clock import utc_now
+from engines.simulated.scheduler import Scheduler
+from engines.simulated.truth import TruthRecord
+
+_LATENCY_S = (
+    0.001,
+    0.005,
+    0.01,
+    0.02,
+    0.04,
+    0.06,
+    0.08,
+    0.1,
+    0.25,
+    0.5,
+    0.75,
+    1.0,
+    2.5,
+    5.0,
+    7.5,
+    10.0,
+    20.0,
+    40.0,
+    80.0,
+)
+_TOKENS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, 10000.0, 20000.0)
+
+
+class Histogram:
+    """Counts below bounds, as Prometheus has them."""
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def add(self, value: float) -> None:
+        """Take one value in."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def lines(self, name: str, labels: str) -> list[str]:
+        """Sample lines; `labels` without braces."""
+        lines = []
+        total = 0
+        comma = "," if labels else ""
+        for bound, count in zip([*map(str, self._bounds), "+Inf"], self._counts, strict=True):
+            total += count
+            lines.append(f'{name}_bucket{{{labels}{comma}le="{bound}"}} {float(total)}')
+        braces = f"{{{labels}}}" if labels else ""
+        return [*lines, f"{name}_count{braces} {float(total)}", f"{name}_sum{braces} {self._sum}"]
+
+
+class Exposition:
+    """Counts of what happened, rendered when asked."""
+
+    def __init__(self, engine: str, model: str, scheduler: Scheduler) -> None:
+        self._engine = engine
+        self._model = model
+        self._scheduler = scheduler
+        self._started_s = utc_now().timestamp()
+        #: generation requests, those refused, prompt tokens looked up in the prefix cache, and found there
+        self.requests = 0
+        self.rejected = 0
+        self.cache_queries = 0
+        self.cache_hits = 0
+        self._finished = {"stop": 0, "length": 0, "abort": 0, "error": 0}
+        self._ttft_s = Histogram(_LATENCY_S)
+        self._e2e_s = Histogram(_LATENCY_S)
+        self._tpot_s = Histogram(_LATENCY_S)
+        self._prompt_tokens = Histogram(_TOKENS)
+        self._generated_tokens = Histogram(_TOKENS)
+
+    def finished(self, truth: TruthRecord) -> None:
+        """One answer has ended."""
+        reason = truth.finish_reason if truth.outcome in ("complete", "abort") else "error"
+        self._finished[reason if reason in self._finished else "error"] += 1
+        stamps = truth.token_ns
+        if not stamps:
+            return
+        self._ttft_s.add((stamps[0] - truth.arrival_ns) / 1e9)
+        self._e2e_s.add((stamps[-1] - truth.arrival_ns) / 1e9)
+        self._prompt_tokens.add(truth.prompt_tokens)
+        self._generated_tokens.add(len(stamps))
+        if len(stamps) > 1:
+            self._tpot_s.add((stamps[-1] - stamps[0]) / 1e9 / (len(stamps) - 1))
+
+    def render(self, *, queued: int) -> str:
+        """The whole page."""
+        lines = ["# TYPE process_start_time_seconds gauge", f"process_start_time_seconds {self._started_s}"]
+        lines += self._vllm(queued) if self._engine == "vllm" else self._tgi(queued)
+        return "\n".join(lines) + "\n"
+
+    def _vllm(self, queued: int) -> list[str]:
+        scheduler, counters = self._scheduler, self._scheduler.counters
+        labels = f'engine="0",model_name="{self._model}"'
+        lines: list[str] = []
+        for name, kind, value in (
+            ("vllm:num_requests_running", "gauge", scheduler.running),
+            ("vllm:num_requests_waiting", "gauge", queued),
+            ("vllm:kv_cache_usage_perc", "gauge", scheduler.kv_usage_ratio),
+            ("vllm:prefix_cache_queries_total", "counter", self.cache_queries),
+            ("vllm:prefix_cache_hits_total", "counter", self.cache_hits),
+            ("vllm:num_preemptions_total", "counter", counters.preemptions),
+            ("vllm:prompt_tokens_total", "counter", counters.prompt_tokens),
+            ("vllm:prompt_tokens_cached_total", "counter", self.cache_hits),
+            ("vllm:generation_tokens_total", "counter", counters.generated_tokens),
+        ):
+            lines += [f"# TYPE {name} {kind}", f"{name}{{{labels}}} {float(value)}"]
+        lines.append("# TYPE vllm:request_success_total counter")
+        for reason, count in self._finished.items():
+            lines.append(
+                f'vllm:request_success_total{{engine="0",finished_reason="{reason}",model_name="{self._model}"}} '
+                f"{float(count)}"
+            )
+        for name, histogram in (
+            ("vllm:time_to_first_token_seconds", self._ttft_s),
+            ("vllm:request_time_per_output_token_seconds", self._tpot_s),
+            ("vllm:e2e_request_latency_seconds", self._e2e_s),
+            ("vllm:request_prompt_tokens", self._prompt_tokens),
+            ("vllm:request_generation_tokens", self._generated_tokens),
+        ):
+            lines += [f"# TYPE {name} histogram", *histogram.lines(name, labels)]
+        return lines
+
+    def _tgi(self, queued: int) -> list[str]:
+        counters = self._scheduler.counters
+        succeeded = sum(self._finished[reason] for reason in ("stop", "length"))
+        failed = self.rejected + self._finished["error"] + self._finished["abort"]
+        lines: list[str] = []
+        for name, kind, value in (
+            ("tgi_request_count", "counter", self.requests),
+            ("tgi_request_success", "counter", succeeded),
+            ("tgi_request_failure", "counter", failed),
+            ("tgi_batch_inference_count", "counter", counters.steps),
+            ("tgi_batch_inference_success", "counter", counters.steps),
+            ("tgi_queue_size", "gauge", queued),
+            ("tgi_batch_current_size", "gauge", self._scheduler.running),
+            ("tgi_batch_current_max_tokens", "gauge", self._scheduler.policy.kv_capacity_tokens),
+        ):
+            lines += [f"# TYPE {name} {kind}", f"{name} {value}"]
+        for name, histogram in (
+            ("tgi_request_duration", self._e2e_s),
+            ("tgi_request_mean_time_per_token_duration", self._tpot_s),
+            ("tgi_request_input_length", self._prompt_tokens),
+            ("tgi_request_generated_tokens", self._generated_tokens),
+        ):
+            lines += [f"# TYPE {name} histogram", *histogram.lines(name, "")]
+        return lines

@@ -1,0 +1,525 @@
+"""The simulated engine's server: sockets in, scheduler steps on the clock, tokens out. One process, one loop."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+from urllib.parse import parse_qs
+
+from pydantic import ValidationError
+
+from engines.clock import monotonic_ns, utc_now
+from engines.simulated import tgi_wire, vllm_wire
+from engines.simulated.ask import Ask, Refusal, dump
+from engines.simulated.connection import Connection, KernelClock
+from engines.simulated.exposition import Exposition
+from engines.simulated.faults import (
+    FaultBook,
+    FaultPlan,
+    Html,
+    IdleClose,
+    PerRequest,
+    Redirect,
+    Refuse,
+    Reset,
+    SlowHeaders,
+    Status,
+    Unhealthy,
+    WantsToken,
+)
+from engines.simulated.generation import Generation, Writer
+from engines.simulated.http import LAST_CHUNK, BadRequest, HttpRequest, chunk, head_bytes, whole_response
+from engines.simulated.loop import READ, Loop
+from engines.simulated.outputs import Outputs
+from engines.simulated.profiles import FITTED, Profile
+from engines.simulated.tgi_wire import TgiWire, TgiWriter
+from engines.simulated.tokenizer import Tokenizer
+from engines.simulated.truth import TruthLog, TruthRecord
+from engines.simulated.vllm_wire import VllmWire, VllmWriter
+
+_JSON = {"content-type": "application/json"}
+#: a step that began later than this after the one before it ended begins anew, without catching up
+_CATCH_UP_NS = 250_000_000
+
+GENERATE_ROUTES = {
+    "vllm": {"/v1/completions": "completions", "/v1/chat/completions": "chat"},
+    "tgi": {
+        "/v1/completions": "completions",
+        "/v1/chat/completions": "chat",
+        "/generate": "native",
+        "/generate_stream": "native",
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """How one simulated server runs."""
+
+    profile: Profile
+    host: str = "127.0.0.1"
+    port: int = 0
+    #: the model's name on the wire; `None`: the profile's own
+    model: str | None = None
+    #: `None`: the model's own
+    context: int | None = None
+    seed: int = 0
+    #: steps take 1/speed of their time
+    speed: float = 1.0
+    #: requests that the truth log keeps
+    truth_keep: int = 20_000
+    #: the model never ends by itself: an overlay folder whose EOS is never sampled
+    never_stops: bool = False
+    prefix_cache: bool = True
+    faults: FaultPlan = field(default_factory=FaultPlan)
+
+
+class Server:
+    """Listens from construction on; `run` serves until `stop`."""
+
+    def __init__(self, options: ServerOptions) -> None:
+        profile = options.profile
+        self._options = options
+        self._profile = profile
+        self._model = options.model or profile.model.name
+        self._context = min(options.context or profile.model.context, profile.kv_capacity_tokens)
+        self._tokenizer = Tokenizer(bos=profile.model.bos)
+        wire = VllmWire if profile.engine == "vllm" else TgiWire
+        self._wire: VllmWire | TgiWire = wire(profile, self._model, self._context, self._tokenizer)
+        self._outputs = Outputs(self._tokenizer, options.seed)
+        self._scheduler = profile.scheduler()
+        self._truth = TruthLog(options.truth_keep)
+        self._faults = FaultBook(options.faults)
+        self._exposition = Exposition(profile.engine, self._model, self._scheduler)
+        self._loop = Loop()
+        self._clock = KernelClock()
+        self._connections: set[Connection] = set()
+        self._active: set[Generation] = set()
+        self._start_id = uuid.uuid4().hex
+        self._step_due_ns = 0
+        self._step_planned = False
+        self._listener: socket.socket | None = None
+        self._address = (options.host, options.port)
+        self._listen()
+        self._apply_faults()
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self._address[1]
+
+    @property
+    def loop(self) -> Loop:
+        """For whoever must end it: signals, a parent's death."""
+        return self._loop
+
+    def run(self) -> None:
+        """Serve until the loop is stopped."""
+        self._loop.run()
+        if self._listener is not None:
+            self._listener.close()
+
+    def shut_down(self) -> None:
+        """As the engines do on SIGTERM: vLLM aborts what is under way and says so, TGI's connections end."""
+        for generation in list(self._active):
+            if self._profile.engine == "vllm":
+                generation.abort()
+            self._scheduler.drop(generation.sequence)
+        for connection in list(self._connections):
+            connection.close_when_sent()
+        self._loop.stop()
+
+    # sockets
+
+    def _listen(self) -> None:
+        family = socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(self._address)
+        listener.listen(4096)
+        self._address = listener.getsockname()[:2]
+        self._listener = listener
+        self._loop.watch(listener.fileno(), self._accept, READ)
+
+    def _stop_listening(self) -> None:
+        if self._listener is not None:
+            self._loop.forget(self._listener.fileno())
+            self._listener.close()
+            self._listener = None
+
+    def _accept(self, _: int) -> None:
+        while self._listener is not None:
+            try:
+                sock, _peer = self._listener.accept()
+            except OSError:
+                return
+            if self._profile.nodelay:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            try:
+                connection = Connection(sock, self._loop, self._clock, self._on_bytes, self._on_gone)
+            except OSError:
+                sock.close()
+                continue
+            self._connections.add(connection)
+
+    def _on_gone(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        generation = connection.generation
+        if isinstance(generation, Generation):
+            connection.generation = None
+            generation.client_gone()
+            self._scheduler.drop(generation.sequence)
+            self._active.discard(generation)
+
+    def _on_bytes(self, connection: Connection) -> None:
+        while not connection.busy and not connection.closed:
+            try:
+                request = connection.reader.next()
+            except BadRequest as bad:
+                connection.send(whole_response(bad.status, str(bad).encode(), {"connection": "close"}))
+                connection.close_when_sent()
+                return
+            if request is None:
+                if connection.reader.expects_continue:
+                    connection.reader.expects_continue = False
+                    connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+                return
+            connection.keep_alive = request.keep_alive
+            connection.busy = True
+            self._answer(connection, request)
+
+    def _done(self, connection: Connection) -> None:
+        """The response is complete: the next request may be read."""
+        connection.busy = False
+        connection.generation = None
+        connection.idle_since_ns = monotonic_ns()
+        if not connection.keep_alive:
+            connection.close_when_sent()
+
+    def _reply(self, connection: Connection, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        fields = dict(_JSON if headers is None else headers)
+        if not connection.keep_alive:
+            fields["connection"] = "close"
+        connection.send(whole_response(status, body, fields))
+        self._done(connection)
+
+    # routes
+
+    def _answer(self, connection: Connection, request: HttpRequest) -> None:
+        if not request.path.startswith(("/simulated", "/truth", "/health")) and not self._allowed(request):
+            self._reply(connection, 401, dump({"error": "Unauthorized"}), _JSON | {"www-authenticate": "Bearer"})
+            return
+        route = GENERATE_ROUTES[self._profile.engine].get(request.path)
+        if route is not None and request.method == "POST":
+            self._generate(connection, request, route)
+            return
+        try:
+            status, body, headers = self._plain(request)
+        except Refusal as refusal:
+            status, body, headers = refusal.status, refusal.body, {"content-type": refusal.content_type}
+        self._reply(connection, status, body, headers)
+
+    def _allowed(self, request: HttpRequest) -> bool:
+        wanted = [fault.token for fault in self._faults.plan.faults if isinstance(fault, WantsToken)]
+        return not wanted or request.headers.get("authorization") == f"Bearer {wanted[0]}"
+
+    def _plain(self, request: HttpRequest) -> tuple[int, bytes, dict[str, str]]:
+        """Routes that answer at once."""
+        vllm = isinstance(self._wire, VllmWire)
+        match request.method, request.path:
+            case "GET", "/simulated":
+                return 200, dump(self._about()), _JSON
+            case "GET", "/simulated/faults":
+                return 200, dump(self._faults.plan.model_dump(mode="json")), _JSON
+            case "POST", "/simulated/faults":
+                return self._set_faults(request.body)
+            case "GET", "/truth":
+                return self._tell_truth(request.query)
+            case "GET", "/health":
+                return self._health()
+            case "GET", "/metrics":
+                text = self._exposition.render(queued=len(self._scheduler.waiting))
+                return 200, text.encode(), {"content-type": "text/plain; version=1.0.0; charset=utf-8"}
+            case "GET", "/v1/models":
+                return 200, dump(self._models()), _JSON
+            case "POST", "/tokenize":
+                return 200, self._wire.tokenize(request.body), _JSON
+            case "POST", "/detokenize" if isinstance(self._wire, VllmWire):
+                return 200, self._wire.detokenize(request.body), _JSON
+            case "GET", "/version" if vllm:
+                return 200, dump({"version": self._profile.engine_version}), _JSON
+            case "GET", "/info" | "/" if isinstance(self._wire, TgiWire):
+                return 200, self._wire.info(), _JSON
+            case _:
+                return self._no_route(request)
+
+    def _no_route(self, request: HttpRequest) -> tuple[int, bytes, dict[str, str]]:
+        known = {"/tokenize", "/v1/models", "/metrics", "/health", *GENERATE_ROUTES[self._profile.engine]}
+        status, detail = (405, "Method Not Allowed") if request.path in known else (404, "Not Found")
+        if self._profile.engine == "vllm":
+            return status, dump({"detail": detail}), _JSON
+        return status, b"", {}
+
+    def _health(self) -> tuple[int, bytes, dict[str, str]]:
+        if not any(isinstance(fault, Unhealthy) for fault in self._faults.plan.faults):
+            return 200, b"", {}
+        if self._profile.engine == "vllm":
+            return 503, b"", {}
+        return 503, tgi_wire.error("unhealthy", "healthcheck"), _JSON
+
+    def _models(self) -> dict[str, Any]:
+        model: dict[str, Any] = {"id": self._model, "object": "model", "created": int(utc_now().timestamp())}
+        if self._profile.engine == "tgi":
+            return {"object": "list", "data": [model | {"created": 0, "owned_by": self._model}]}
+        permission = {
+            "id": f"modelperm-{self._start_id[:16]}",
+            "object": "model_permission",
+            "created": model["created"],
+            "allow_create_engine": False,
+            "allow_sampling": True,
+            "allow_logprobs": True,
+            "allow_search_indices": False,
+            "allow_view": True,
+            "allow_fine_tuning": False,
+            "organization": "*",
+            "group": None,
+            "is_blocking": False,
+        }
+        model |= {"owned_by": "vllm", "root": self._model, "parent": None, "max_model_len": self._context}
+        return {"object": "list", "data": [model | {"permission": [permission]}]}
+
+    def _about(self) -> dict[str, Any]:
+        """What this server is: `GET /simulated`."""
+        profile, options = self._profile, self._options
+        return {
+            "simulated": True,
+            "profile": profile.name,
+            "engine": profile.engine,
+            "engine_version": profile.engine_version,
+            "model": self._model,
+            "hardware": profile.hardware.name,
+            "precision": "BF16",
+            "seed": options.seed,
+            "speed": options.speed,
+            "start_id": self._start_id,
+            "pid": os.getpid(),
+            "context": self._context,
+            "fitted": asdict(FITTED[profile.engine]),
+            "prefill_budget_tokens": profile.prefill_budget_tokens,
+            "max_running": profile.max_running,
+            "max_concurrent_requests": profile.max_concurrent_requests,
+            "kv_capacity_tokens": profile.kv_capacity_tokens,
+            "never_stops": options.never_stops,
+            "prefix_cache": options.prefix_cache,
+        }
+
+    def _tell_truth(self, query: str) -> tuple[int, bytes, dict[str, str]]:
+        fields = parse_qs(query)
+        since = fields.get("since", ["0"])[0]
+        if not since.isdigit():
+            return 400, dump({"error": "since must be a record's index, from 0"}), _JSON
+        told = self._truth.since(int(since), tokens=fields.get("tokens", ["1"])[0] != "0")
+        return 200, dump(told | {"start_id": self._start_id}), _JSON
+
+    # faults
+
+    def _set_faults(self, body: bytes) -> tuple[int, bytes, dict[str, str]]:
+        try:
+            plan = FaultPlan.model_validate_json(body)
+        except ValidationError as invalid:
+            return 422, invalid.json(include_url=False).encode(), _JSON
+        self._faults = FaultBook(plan)
+        self._apply_faults()
+        return 200, dump(plan.model_dump(mode="json")), _JSON
+
+    def _apply_faults(self) -> None:
+        book = self._faults
+        refuse = next((fault for fault in book.plan.faults if isinstance(fault, Refuse)), None)
+        if refuse is None:
+            if self._listener is None:
+                self._listen()
+        else:
+            self._stop_listening()
+            if refuse.for_s:
+                self._loop.call_at(monotonic_ns() + int(refuse.for_s * 1e9), lambda: self._reopen(book))
+        self._close_idle(book)
+
+    def _reopen(self, book: FaultBook) -> None:
+        if book is self._faults and self._listener is None:
+            self._listen()
+
+    def _close_idle(self, book: FaultBook) -> None:
+        fault = next((fault for fault in book.plan.faults if isinstance(fault, IdleClose)), None)
+        if fault is None or book is not self._faults:
+            return
+        after_ns = fault.after_ms * 1_000_000
+        now_ns = monotonic_ns()
+        for connection in list(self._connections):
+            if not connection.busy and now_ns - connection.idle_since_ns >= after_ns:
+                connection.close()
+        self._loop.call_at(now_ns + min(max(after_ns // 4, 1_000_000), 500_000_000), lambda: self._close_idle(book))
+
+    def _instead(self, connection: Connection, faults: tuple[PerRequest, ...]) -> tuple[int, str] | None:
+        """Carry out a fault that stands in for an answer; its status and name."""
+        html = {"content-type": "text/html; charset=utf-8"}
+        for fault in faults:
+            match fault:
+                case Reset():
+                    connection.close(reset=True)
+                    return 0, "reset"
+                case Status():
+                    body = self._error_body(fault.status)
+                    self._reply(connection, fault.status, body)
+                    return fault.status, "rejected"
+                case Html():
+                    page = b"<!doctype html><html><body><h1>Welcome to the gateway</h1></body></html>\n"
+                    self._reply(connection, 200, page, html)
+                    return 200, "html"
+                case Redirect():
+                    self._reply(connection, fault.status, b"", html | {"location": fault.location})
+                    return fault.status, "redirect"
+        return None
+
+    def _error_body(self, status: int) -> bytes:
+        if self._profile.engine == "vllm":
+            return vllm_wire.error(status, "planned fault", "InternalServerError")
+        return tgi_wire.error("planned fault", "overloaded" if status == 429 else "generation")
+
+    # generation
+
+    def _generate(self, connection: Connection, request: HttpRequest, route: str) -> None:
+        faults = self._faults.next_request()
+        truth = self._truth.open(
+            TruthRecord(
+                0, connection.peer_port, route, False, connection.arrival_ns, connection.arrival_clock, 0, 0, 0, 0
+            )
+        )
+        self._exposition.requests += 1
+        instead = self._instead(connection, faults)
+        if instead is not None:
+            truth.status, truth.outcome = instead
+            truth.end_ns = monotonic_ns()
+            return
+        try:
+            ask = self._read_ask(request, route)
+            limit = self._profile.max_concurrent_requests
+            if limit is not None and len(self._active) >= limit:
+                raise tgi_wire.overloaded()
+        except Refusal as refusal:
+            self._refuse(connection, request, route, refusal, truth)
+            return
+        self._start(connection, ask, truth, faults)
+
+    def _read_ask(self, request: HttpRequest, route: str) -> Ask:
+        if isinstance(self._wire, TgiWire):
+            ask = self._wire.read_ask(route, request.body, stream=request.path == "/generate_stream")
+        else:
+            ask = self._wire.read_ask(route, request.body)
+        return replace(ask, ignore_eos=True) if self._options.never_stops else ask
+
+    def _refuse(
+        self, connection: Connection, request: HttpRequest, route: str, refusal: Refusal, truth: TruthRecord
+    ) -> None:
+        truth.outcome, truth.status = "rejected", refusal.status
+        truth.end_ns = monotonic_ns()
+        self._exposition.rejected += 1
+        streams = request.path == "/generate_stream" or tgi_wire.asks_stream(route, request.body)
+        if self._profile.engine == "tgi" and streams and refusal.content_type == "application/json":
+            truth.status = 200
+            headers = {"content-type": "text/event-stream", "transfer-encoding": "chunked"}
+            connection.send(head_bytes(200, headers) + chunk(tgi_wire.in_stream(refusal)) + LAST_CHUNK)
+            self._done(connection)
+            return
+        self._reply(connection, refusal.status, refusal.body, {"content-type": refusal.content_type})
+
+    def _start(self, connection: Connection, ask: Ask, truth: TruthRecord, faults: tuple[PerRequest, ...]) -> None:
+        output = self._outputs.draw(ask.prompt, ask.max_tokens, ignore_eos=ask.ignore_eos, min_tokens=ask.min_tokens)
+        truth.stream = ask.stream
+        truth.prompt_tokens = len(ask.prompt)
+        truth.max_tokens = ask.max_tokens
+        truth.planned_tokens = len(output.ids)
+        writer: Writer
+        if isinstance(self._wire, VllmWire):
+            writer = VllmWriter(self._wire, ask, output.ids, truth.index)
+        else:
+            writer = TgiWriter(self._wire, ask, output.ids, truth.index)
+        generation = Generation(connection, ask, output, writer, truth, faults)
+        connection.generation = generation
+        self._active.add(generation)
+        slow = next((fault.seconds for fault in faults if isinstance(fault, SlowHeaders)), None)
+        if slow is None:
+            generation.send_head()
+        else:
+            self._loop.call_at(monotonic_ns() + int(slow * 1e9), lambda: self._late_head(generation))
+        stall_s = generation.stall_s(0)
+        if stall_s is None:
+            self._enqueue(generation)
+        else:
+            self._loop.call_at(monotonic_ns() + int(stall_s * 1e9), lambda: self._enqueue(generation))
+
+    def _late_head(self, generation: Generation) -> None:
+        generation.send_head()
+        if generation.over:
+            self._settle(generation)
+
+    def _settle(self, generation: Generation) -> None:
+        """An answer has ended: free its sequence, and let its connection go on."""
+        if generation not in self._active:
+            return
+        self._active.discard(generation)
+        self._scheduler.drop(generation.sequence)
+        self._exposition.finished(generation.truth)
+        connection = generation.connection
+        if not connection.closed:
+            self._done(connection)
+            # a pipelined request may wait already
+            self._on_bytes(connection)
+
+    def _enqueue(self, generation: Generation) -> None:
+        if not generation.over:
+            self._scheduler.add(generation.sequence)
+            self._plan_step()
+
+    # steps
+
+    def _plan_step(self) -> None:
+        if not self._step_planned:
+            self._step_planned = True
+            self._step_due_ns = 0
+            self._loop.call_soon(self._begin_step)
+
+    def _begin_step(self) -> None:
+        step = self._scheduler.begin_step()
+        if step is None:
+            self._step_planned = False
+            return
+        now_ns = monotonic_ns()
+        # steps follow one another on the nominal clock, so that a late wake-up does not lengthen the run
+        late = now_ns - self._step_due_ns > _CATCH_UP_NS
+        begin_ns = now_ns if late else self._step_due_ns
+        self._step_due_ns = begin_ns + int(step.duration_s * 1e9 / self._options.speed)
+        self._loop.call_at(self._step_due_ns, self._end_step)
+
+    def _end_step(self) -> None:
+        for sequence in self._scheduler.end_step():
+            generation = sequence.owner
+            assert isinstance(generation, Generation)
+            generation.advance()
+            if generation.over:
+                self._settle(generation)
+            else:
+                stall_s = generation.stall_s(sequence.generated)
+                if stall_s is not None:
+                    self._stall(generation, stall_s)
+        self._loop.call_soon(self._begin_step)
+
+    def _stall(self, generation: Generation, seconds: float) -> None:
+        self._scheduler.pause(generation.sequence)
+        self._loop.call_at(monotonic_ns() + int(seconds * 1e9), lambda: self._resume(generation))
+
+    def _resume(self, generation: Generation) -> None:
+        self._scheduler.resume(generation.sequence)
+        self._plan_step()
