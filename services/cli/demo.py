@@ -1,0 +1,179 @@
+"""`enginebench demo`: the main job, whole, on simulated engines; over HTTP only, as any user of the service would."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import httpx
+
+PROFILES = ("vllm-qwen2.5-7b", "vllm-mistral-7b", "tgi-qwen2.5-7b", "tgi-mistral-7b")
+HARDWARE, PRECISION = "A100-80GB", "BF16"
+#: the mission's batch on all four, and the published table's on the two it has rows for
+BATCH, PUBLISHED = "burst-100x128x128", "published-a100"
+READY_TIMEOUT_S = 60.0
+JOB_TIMEOUT_S = 600.0
+STOP_TIMEOUT_S = 30.0
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """`enginebench demo …`."""
+    parser = commands.add_parser("demo", help="the main job on four simulated engines", allow_abbrev=False)
+    parser.add_argument("--json", metavar="FILE", help="write what the tables show as JSON too")
+    parser.add_argument("--repeats", type=int, default=3, metavar="N")
+    parser.add_argument("--data", default="enginebench-data/demo", metavar="FOLDER", help="database, state and logs")
+    parser.set_defaults(func=execute)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """0: every run VALID; 1 otherwise."""
+    from services.cli.demo_report import build_report, print_demo
+
+    if not 1 <= arguments.repeats <= 100:
+        print("enginebench demo: --repeats must be from 1 to 100", file=sys.stderr)
+        return 2
+    data = Path(arguments.data)
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        output = Path(arguments.json).open("w", encoding="utf-8") if arguments.json else None  # noqa: SIM115
+    except OSError as error:
+        print(f"enginebench demo: cannot write {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
+    with ExitStack() as stack:
+        urls = _start_engines(stack)
+        client = stack.enter_context(_running_service(data))
+        jobs = [
+            _carry_out(client, "the mission's batch", urls, BATCH, arguments.repeats),
+            _carry_out(client, "the published table", {n: u for n, u in urls.items() if "mistral" in n}, PUBLISHED, 1),
+        ]
+        report = build_report(client, jobs)
+    print_demo(report, data)
+    if output is not None:
+        with output:
+            json.dump(report, output, indent=1)
+            output.write("\n")
+    return 0 if all(row["validity"] == "VALID" for row in report["rows"]) else 1
+
+
+def _start_engines(stack: ExitStack) -> dict[str, tuple[str, str]]:
+    """Profile -> (base URL, model on the wire) of each simulated engine."""
+    from engines.simulated.start import simulated_engine
+
+    print("starting four simulated engines (vLLM and TGI, two models, timed as on an A100-80GB)", file=sys.stderr)
+    servers = {name: stack.enter_context(simulated_engine(name)) for name in PROFILES}
+    return {name: (server.url, server.model) for name, server in servers.items()}
+
+
+@contextmanager
+def _running_service(data: Path) -> Iterator[httpx.Client]:
+    """`enginebench serve` on a free port and the embedded database; a client of it."""
+    import httpx
+
+    port = _free_port()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ENGINEBENCH_")}
+    environment |= {
+        "ENGINEBENCH_DATABASE_URL": f"sqlite:///{(data / 'enginebench.sqlite').resolve()}",
+        "ENGINEBENCH_STATE_DIR": str((data / "worker").resolve()),
+        "ENGINEBENCH_POLL_S": "0.2",
+    }
+    command = [sys.executable, "-m", "services.cli.main", "serve", "--port", str(port)]
+    with (data / "service.log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        try:
+            url = f"http://127.0.0.1:{port}"
+            with httpx.Client(base_url=url, trust_env=False, timeout=30.0) as client:
+                _await_ready(client, process, data / "service.log")
+                print(f"the service answers at {url}", file=sys.stderr)
+                yield client
+        finally:
+            _stop(process)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _await_ready(client: httpx.Client, process: subprocess.Popen[bytes], log: Path) -> None:
+    import httpx
+
+    from engines.clock import monotonic_ns, sleep_s
+
+    deadline_ns = monotonic_ns() + int(READY_TIMEOUT_S * 1e9)
+    while process.poll() is None and monotonic_ns() < deadline_ns:
+        try:
+            if client.get("/readyz").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        sleep_s(0.1)
+    tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+    raise SystemExit(f"enginebench demo: the service did not get ready; its log ends:\n{tail}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _carry_out(client: httpx.Client, name: str, urls: dict[str, tuple[str, str]], workload: str, repeats: int) -> str:
+    """Post a job on these targets and follow it to its end; its id."""
+    targets = [
+        {
+            "name": profile,
+            "engine": profile.partition("-")[0],
+            "model": model,
+            "reach": {"kind": "attached", "url": url},
+            "hardware": HARDWARE,
+            "precision": PRECISION,
+            # One card for all of them: they take turns, as real engines on one GPU must.
+            "resources": ["gpu:0"],
+        }
+        for profile, (url, model) in urls.items()
+    ]
+    body = {"name": name, "targets": targets, "workloads": [workload], "repeats": repeats, "labels": {"demo": "yes"}}
+    answer = client.post("/v1/jobs", json=body)
+    if answer.status_code != 202:
+        raise SystemExit(f"enginebench demo: the service refused the job: {answer.text}")
+    job_id = str(answer.json()["id"])
+    print(f"job {job_id}: {name}, {workload} on {len(targets)} targets × {repeats}", file=sys.stderr)
+    _follow(client, job_id)
+    return job_id
+
+
+def _follow(client: httpx.Client, job_id: str) -> None:
+    """Print the job's progress from its event stream until it has ended."""
+    last = ""
+    with client.stream("GET", f"/v1/jobs/{job_id}/events", timeout=JOB_TIMEOUT_S) as stream:
+        for line in stream.iter_lines():
+            if not line.startswith("data:"):
+                continue
+            text = _progress_line(json.loads(line.removeprefix("data:")))
+            if text != last:
+                print(f"  {text}", file=sys.stderr)
+                last = text
+
+
+def _progress_line(event: dict[str, Any]) -> str:
+    counts = ", ".join(f"{count} {status}" for status, count in sorted(event.get("counts", {}).items()))
+    under_way = [
+        f"{run['target']} #{run['repeat'] + 1} {(run.get('progress') or {}).get('stage', 'starting')} "
+        f"{(run.get('progress') or {}).get('finished', 0)} finished"
+        for run in event.get("running", [])
+    ]
+    return "; ".join([counts, *under_way])
