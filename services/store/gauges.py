@@ -2,30 +2,59 @@
 
 from __future__ import annotations
 
-from services.store.database import Database
-from services.store.rows import Run, WorkerRow
+from datetime import timedelta
+
+from sqlalchemy import func, select
+
+from services.store.database import Database, now
+from services.store.rows import Run, RunStatus, WorkerRow
+from services.store.runs import run_from, select_runs
+from services.store.tables import latest_runs, runs, workers
+
+#: A worker that was silent for longer is not shown.
+SHOWN_FOR = timedelta(days=1)
 
 
 def latest_for_metrics(database: Database) -> list[Run]:
     """The newest run with a result for each (engine, model, workload, target, hardware, simulated); none cancelled."""
-    raise NotImplementedError
+    with database.read() as connection:
+        query = select_runs().join(latest_runs, latest_runs.c.run_id == runs.c.id)
+        return [run_from(row) for row in connection.execute(query).mappings()]
 
 
 def queue_depth(database: Database) -> int:
     """Runs that wait."""
-    raise NotImplementedError
+    with database.read() as connection:
+        return connection.scalar(select(func.count()).where(runs.c.status == RunStatus.QUEUED)) or 0
 
 
 def state_counts(database: Database) -> dict[str, int]:
     """Run status -> count; every status is there."""
-    raise NotImplementedError
+    with database.read() as connection:
+        counted = connection.execute(select(runs.c.status, func.count()).group_by(runs.c.status)).tuples()
+        return {status.value: 0 for status in RunStatus} | dict(counted.all())
 
 
 def running_progress(database: Database) -> list[Run]:
     """Runs under way, with their progress."""
-    raise NotImplementedError
+    with database.read() as connection:
+        query = select_runs().where(runs.c.status == RunStatus.RUNNING).order_by(runs.c.started_at)
+        return [run_from(row) for row in connection.execute(query).mappings()]
 
 
 def list_workers(database: Database) -> list[WorkerRow]:
-    """Workers that were seen within the last day."""
-    raise NotImplementedError
+    """Workers that were seen within the last day, the most recent first."""
+    with database.read() as connection:
+        moment = now(connection)
+        query = select(workers).where(workers.c.seen_at >= moment - SHOWN_FOR).order_by(workers.c.seen_at.desc())
+        return [
+            WorkerRow(
+                name=row.name,
+                started_at=row.started_at,
+                seen_at=row.seen_at,
+                silent_s=(moment - row.seen_at).total_seconds(),
+                run_id=row.run_id,
+                version=row.version,
+            )
+            for row in connection.execute(query)
+        ]

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
+from sqlalchemy import ColumnElement, Connection, RowMapping, case, exists, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from bench_runner.plan.spec import digest
+from engines.clock import wall_ns
+from services.domain.errors import Conflict, NotFound
 from services.domain.job import PlannedRun
-from services.store.database import Database
-from services.store.rows import Job, Page, Run
+from services.store import tables
+from services.store.cursor import Keyset
+from services.store.database import Database, now
+from services.store.rows import ENDED, Job, Page, Run, RunStatus
+from services.store.runs import cancel_where, has_label, run_from, select_runs
+from services.store.tables import job_labels, jobs, runs
+
+#: Rows of one INSERT.
+_BATCH = 500
 
 
 def enqueue(
@@ -29,17 +44,49 @@ def enqueue(
     Raises:
         Conflict: the key was used with another body.
     """
-    raise NotImplementedError
+    job: dict[str, Any] = {
+        "id": _new_id(),
+        "name": name,
+        "spec": dict(spec),
+        "labels": dict(labels),
+        "priority": priority,
+        "idempotency_key": idempotency_key,
+        "body_digest": body_digest,
+    }
+    try:
+        with database.write() as connection:
+            if idempotency_key is not None and (there := _same_again(connection, idempotency_key, body_digest)):
+                return there, False
+            job["created_at"] = now(connection)
+            connection.execute(insert(jobs), job)
+            if labels:
+                connection.execute(
+                    insert(job_labels), [{"job_id": job["id"], "key": k, "value": v} for k, v in labels.items()]
+                )
+            _insert_runs(connection, job, runs)
+            return _read_job(connection, job["id"]), True
+    except IntegrityError:
+        # somebody else's job with this key came in between
+        with database.read() as connection:
+            if idempotency_key is not None and (there := _same_again(connection, idempotency_key, body_digest)):
+                return there, False
+        raise
 
 
 def get_job(database: Database, job_id: str) -> Job:
     """Raises NotFound."""
-    raise NotImplementedError
+    with database.read() as connection:
+        return _read_job(connection, job_id)
 
 
 def runs_of_job(database: Database, job_id: str) -> list[Run]:
-    """All runs of a job in their order."""
-    raise NotImplementedError
+    """All runs of a job in their order. Raises NotFound."""
+    with database.read() as connection:
+        rows = connection.execute(select_runs().where(runs.c.job_id == job_id).order_by(runs.c.position)).mappings()
+        found = [run_from(row) for row in rows]
+        if not found:
+            _read_job(connection, job_id)
+        return found
 
 
 def list_jobs(
@@ -51,9 +98,144 @@ def list_jobs(
     cursor: str | None = None,
 ) -> Page[Job]:
     """Newest first. Raises BadInput for a cursor that is not ours."""
-    raise NotImplementedError
+    query = select(jobs).where(*(has_label(jobs.c.id, key, value) for key, value in (labels or {}).items()))
+    if status:
+        query = query.where(_status_in_words().in_(status))
+    order = Keyset("-created_at", jobs.c.created_at, jobs.c.id, descending=True)
+    with database.read() as connection:
+        rows, following = order.page(connection, query, limit, cursor)
+        return Page(_jobs_from(connection, rows), following)
 
 
 def cancel_job(database: Database, job_id: str) -> Job:
     """Cancel what is queued at once and ask what runs to stop. Raises NotFound. Again: no effect."""
-    raise NotImplementedError
+    with database.write() as connection:
+        first = update(jobs).where(jobs.c.id == job_id, jobs.c.cancel_requested_at.is_(None))
+        connection.execute(first.values(cancel_requested_at=now(connection)))
+        cancel_where(connection, runs.c.job_id == job_id)
+        return _read_job(connection, job_id)
+
+
+def _new_id() -> str:
+    """Sorts by creation: milliseconds, then chance."""
+    return f"{wall_ns() // 1_000_000:012x}{secrets.token_hex(5)}"
+
+
+def _same_again(connection: Connection, key: str, body_digest: str) -> Job | None:
+    there = connection.execute(select(jobs.c.id, jobs.c.body_digest).where(jobs.c.idempotency_key == key)).one_or_none()
+    if there is None:
+        return None
+    if there.body_digest != body_digest:
+        raise Conflict(f"the Idempotency-Key {key!r} was used for another body, in job {there.id}")
+    return _read_job(connection, there.id)
+
+
+def _insert_runs(connection: Connection, job: Mapping[str, Any], planned: Sequence[PlannedRun]) -> None:
+    ids = {run.position: f"{job['id']}-{run.position:05d}" for run in planned}
+    # what a run takes its lengths from must be there first
+    planned = sorted(planned, key=lambda run: (run.lengths_from is not None, run.position))
+    for start in range(0, len(planned), _BATCH):
+        batch = planned[start : start + _BATCH]
+        connection.execute(insert(runs), [_run_row(job, run, ids) for run in batch])
+        connection.execute(
+            insert(tables.documents),
+            [{"run_id": ids[run.position], "spec": run.spec.model_dump(mode="json"), "result": None} for run in batch],
+        )
+        held = [
+            {"run_id": ids[run.position], "resource": resource}
+            for run in batch
+            for resource in sorted({*run.resources})
+        ]
+        if held:
+            connection.execute(insert(tables.run_resources), held)
+
+
+def _run_row(job: Mapping[str, Any], run: PlannedRun, ids: Mapping[int, str]) -> dict[str, Any]:
+    target = run.spec.target
+    return {
+        "id": ids[run.position],
+        "job_id": job["id"],
+        "position": run.position,
+        "priority": job["priority"],
+        "status": RunStatus.QUEUED,
+        "engine": target.engine,
+        "model": target.model,
+        "target": run.target_name,
+        "workload": run.workload_name,
+        "hardware": target.hardware,
+        "precision": target.precision,
+        "endpoint": target.endpoint,
+        "repeat": run.spec.repeat,
+        "spec_digest": digest(run.spec),
+        "resources": sorted({*run.resources}),
+        "lengths_from": None if run.lengths_from is None else ids[run.lengths_from],
+        "created_at": job["created_at"],
+        "attempt": 0,
+        "lost_attempts": 0,
+        "cancel_requested": False,
+        "reason_codes": [],
+    }
+
+
+def _read_job(connection: Connection, job_id: str) -> Job:
+    rows = list(connection.execute(select(jobs).where(jobs.c.id == job_id)).mappings())
+    if not rows:
+        raise NotFound(f"there is no job {job_id!r}")
+    return _jobs_from(connection, rows)[0]
+
+
+def _jobs_from(connection: Connection, rows: Sequence[RowMapping]) -> tuple[Job, ...]:
+    counted = connection.execute(
+        select(runs.c.job_id, runs.c.status, func.count(), func.min(runs.c.started_at), func.max(runs.c.ended_at))
+        .where(runs.c.job_id.in_([row["id"] for row in rows]))
+        .group_by(runs.c.job_id, runs.c.status)
+    ).all()
+    by_job: dict[str, list[tuple[str, int, datetime | None, datetime | None]]] = {}
+    for job_id, status, count, started, ended in counted:
+        by_job.setdefault(job_id, []).append((status, count, started, ended))
+    return tuple(_job_from(row, by_job.get(row["id"], [])) for row in rows)
+
+
+def _job_from(row: RowMapping, counted: list[tuple[str, int, datetime | None, datetime | None]]) -> Job:
+    counts = {status: count for status, count, _, _ in counted}
+    started = [moment for _, _, moment, _ in counted if moment is not None]
+    ended = [moment for _, _, _, moment in counted if moment is not None]
+    status = job_status(counts)
+    return Job(
+        id=row["id"],
+        name=row["name"],
+        spec=row["spec"],
+        labels=row["labels"],
+        priority=row["priority"],
+        created_at=row["created_at"],
+        status=status,
+        counts=counts,
+        started_at=min(started, default=None),
+        ended_at=max(ended, default=None) if status in ENDED else None,
+        cancel_requested_at=row["cancel_requested_at"],
+        idempotency_key=row["idempotency_key"],
+    )
+
+
+def job_status(counts: Mapping[str, int]) -> str:
+    """A job's status from its runs'; `_status_in_words` says the same to the database."""
+    if counts.get(RunStatus.QUEUED) or counts.get(RunStatus.RUNNING):
+        return RunStatus.QUEUED if set(counts) == {RunStatus.QUEUED} else RunStatus.RUNNING
+    if counts.get(RunStatus.FAILED):
+        return RunStatus.FAILED
+    return RunStatus.CANCELLED if counts.get(RunStatus.CANCELLED) else RunStatus.COMPLETED
+
+
+def _status_in_words() -> ColumnElement[str]:
+    def any_run(*statuses: RunStatus) -> ColumnElement[bool]:
+        return exists().where(runs.c.job_id == jobs.c.id, runs.c.status.in_(statuses))
+
+    moving = any_run(RunStatus.QUEUED, RunStatus.RUNNING)
+    begun = any_run(RunStatus.RUNNING, *ENDED)
+    return case(
+        (moving & begun, RunStatus.RUNNING),
+        (moving, RunStatus.QUEUED),
+        (any_run(RunStatus.FAILED), RunStatus.FAILED),
+        (any_run(RunStatus.CANCELLED), RunStatus.CANCELLED),
+        else_=RunStatus.COMPLETED,
+    )

@@ -1,38 +1,232 @@
 """The queue: one row a run, taken under a lease together with every resource it occupies. For workers only.
 
-Every comparison of times is made on the database's clock. A run's fence is (worker, attempt).
+Every comparison of times is made on the database's clock. A run's fence is (worker, attempt): each claim raises the
+attempt, so what an earlier owner says is told from what the present one says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
-from services.store.database import Database
-from services.store.rows import ClaimedRun, Renewal
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, insert, or_, select, update
+
+from services.store.database import Database, now
+from services.store.lengths import RunNotPossible, spec_to_run
+from services.store.rows import ENDED, ClaimedRun, Renewal, RunStatus
+from services.store.tables import attempts, resource_leases, run_resources, runs, workers
 
 #: A run whose attempts were lost this often ends as failed: it kills its workers.
 MAX_LOST_ATTEMPTS = 5
+
+#: Heartbeats older than this are forgotten.
+_FORGET_WORKERS_AFTER = timedelta(days=1)
+
+
+class _Contended(Exception):
+    """A resource was taken between our look and our grip; the transaction is given up and tried again."""
 
 
 def claim(database: Database, worker: str, lease_s: float) -> ClaimedRun | None:
     """Take the first run whose resources are free: highest priority, then oldest; `None`: nothing to do.
 
-    A run whose lease lapsed is taken over with its attempt raised.
+    A run whose lease lapsed is taken over with its attempt raised; lost too often or cancelled, it is ended instead.
     """
-    raise NotImplementedError
+    while True:
+        try:
+            with database.write() as connection:
+                taken = _take_first(database, connection, worker, timedelta(seconds=lease_s))
+        except _Contended:
+            continue
+        if taken is None:
+            return None
+        run_id, job_id, attempt = taken
+        try:
+            with database.read() as connection:
+                return ClaimedRun(run_id, job_id, attempt, worker, spec_to_run(connection, run_id, attempt))
+        except RunNotPossible as problem:
+            with database.write() as connection:
+                _end_unrun(connection, run_id, RunStatus.FAILED, str(problem), now(connection))
+                free(connection, run_id, attempt)
 
 
 def renew(database: Database, claimed: ClaimedRun, progress: Mapping[str, Any] | None, lease_s: float) -> Renewal:
-    """Keep the lease for another `lease_s` and say how far the run is."""
-    raise NotImplementedError
+    """Keep the lease for another `lease_s` and say how far the run is.
+
+    A lease that lapsed can still be renewed while nobody took the run or one of its resources.
+    """
+    with database.write() as connection:
+        run = connection.execute(
+            select(runs.c.cancel_requested, runs.c.resources).where(_ours(claimed)).with_for_update()
+        ).one_or_none()
+        if run is None:
+            return Renewal(owned=False, cancel_requested=False)
+        expires_at = now(connection) + timedelta(seconds=lease_s)
+        held = connection.execute(
+            update(resource_leases)
+            .where(resource_leases.c.run_id == claimed.run_id, resource_leases.c.attempt == claimed.attempt)
+            .values(expires_at=expires_at)
+        ).rowcount
+        if held != len(run.resources):
+            return Renewal(owned=False, cancel_requested=run.cancel_requested)
+        said = {} if progress is None else {"progress": dict(progress)}
+        connection.execute(update(runs).where(runs.c.id == claimed.run_id).values(lease_expires_at=expires_at, **said))
+        return Renewal(owned=True, cancel_requested=run.cancel_requested)
 
 
 def release(database: Database, claimed: ClaimedRun) -> bool:
-    """Give it back as queued (a drained worker); False where it was no longer ours."""
-    raise NotImplementedError
+    """Give it back as queued, or cancelled where that was asked (a drained worker); False: it was no longer ours."""
+    with database.write() as connection:
+        moment = now(connection)
+        run = connection.execute(select(runs.c.cancel_requested).where(_ours(claimed)).with_for_update()).one_or_none()
+        free(connection, claimed.run_id, claimed.attempt)
+        if run is None:
+            return False
+        end_attempt(connection, claimed.run_id, claimed.attempt, "released", moment)
+        if run.cancel_requested:
+            _end_unrun(connection, claimed.run_id, RunStatus.CANCELLED, "cancelled", moment)
+        else:
+            connection.execute(
+                update(runs)
+                .where(runs.c.id == claimed.run_id)
+                .values(status=RunStatus.QUEUED, worker=None, lease_expires_at=None, progress=None, started_at=None)
+            )
+        return True
 
 
 def beat(database: Database, worker: str, run_id: str | None, version: str) -> None:
     """Say that the worker is there."""
-    raise NotImplementedError
+    with database.write() as connection:
+        moment = now(connection)
+        row = database.insert(workers).values(
+            name=worker, started_at=moment, seen_at=moment, run_id=run_id, version=version
+        )
+        seen = {"seen_at": moment, "run_id": run_id, "version": version}
+        connection.execute(row.on_conflict_do_update(index_elements=[workers.c.name], set_=seen))
+        connection.execute(delete(workers).where(workers.c.seen_at < moment - _FORGET_WORKERS_AFTER))
+
+
+def end_attempt(connection: Connection, run_id: str, attempt: int, ended: str, moment: datetime) -> None:
+    """Say how an attempt ended; the first word stays, except that a lost one may still bring its result."""
+    connection.execute(
+        update(attempts)
+        .where(attempts.c.run_id == run_id, attempts.c.attempt == attempt)
+        .where(or_(attempts.c.ended.is_(None), attempts.c.ended == "lost"))
+        .values(ended=ended, ended_at=moment)
+    )
+
+
+def _take_first(
+    database: Database, connection: Connection, worker: str, lease: timedelta
+) -> tuple[str, str, int] | None:
+    moment = now(connection)
+    while (run := connection.execute(_first_free(moment)).one_or_none()) is not None:
+        if run.status == RunStatus.RUNNING:
+            end_attempt(connection, run.id, run.attempt, "lost", moment)
+        lost = run.lost_attempts + (run.status == RunStatus.RUNNING)
+        match _why_not(connection, run, lost):
+            case (status, reason):
+                _end_unrun(connection, run.id, status, reason, moment)
+                continue
+            case None:
+                pass
+        attempt = run.attempt + 1
+        _grip(database, connection, run, attempt, worker, moment, moment + lease)
+        connection.execute(
+            update(runs)
+            .where(runs.c.id == run.id)
+            .values(
+                status=RunStatus.RUNNING,
+                attempt=attempt,
+                lost_attempts=lost,
+                worker=worker,
+                started_at=moment,
+                lease_expires_at=moment + lease,
+                progress=None,
+            )
+        )
+        connection.execute(insert(attempts).values(run_id=run.id, attempt=attempt, worker=worker, started_at=moment))
+        return run.id, run.job_id, attempt
+    return None
+
+
+def _first_free(moment: datetime) -> Any:
+    """The first run that waits or lost its worker, whose resources nobody holds and whose lengths are known."""
+    other = runs.alias()
+    lapsed = and_(runs.c.status == RunStatus.RUNNING, runs.c.lease_expires_at <= moment)
+    taken = exists().where(
+        run_resources.c.run_id == runs.c.id,
+        resource_leases.c.resource == run_resources.c.resource,
+        resource_leases.c.expires_at > moment,
+    )
+    lengths_known = or_(
+        runs.c.lengths_from.is_(None), exists().where(other.c.id == runs.c.lengths_from, other.c.status.in_(ENDED))
+    )
+    return (
+        select(runs)
+        .where(or_(runs.c.status == RunStatus.QUEUED, lapsed), ~taken, lengths_known)
+        .order_by(runs.c.priority.desc(), runs.c.created_at, runs.c.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+
+
+def _why_not(connection: Connection, run: Row[Any], lost: int) -> tuple[RunStatus, str] | None:
+    """How a run ends without being carried out; `None`: it can be."""
+    if run.cancel_requested:
+        return RunStatus.CANCELLED, "cancelled; its worker was lost before it stopped"
+    if lost >= MAX_LOST_ATTEMPTS:
+        return RunStatus.FAILED, f"its worker was lost {lost} times while it ran"
+    if run.lengths_from is not None:
+        status = connection.scalar(select(runs.c.status).where(runs.c.id == run.lengths_from))
+        if status != RunStatus.COMPLETED:
+            return RunStatus.FAILED, f"run {run.lengths_from}, whose output lengths it takes, ended as {status}"
+    return None
+
+
+def _grip(
+    database: Database,
+    connection: Connection,
+    run: Row[Any],
+    attempt: int,
+    worker: str,
+    moment: datetime,
+    expires_at: datetime,
+) -> None:
+    """Take every resource of the run, lapsed leases over. Sorted, so that two claims never wait for each other."""
+    for resource in sorted(run.resources):
+        lease = {"run_id": run.id, "attempt": attempt, "worker": worker, "expires_at": expires_at}
+        taken = connection.execute(
+            database.insert(resource_leases)
+            .values(resource=resource, **lease)
+            .on_conflict_do_update(
+                index_elements=[resource_leases.c.resource], set_=lease, where=resource_leases.c.expires_at <= moment
+            )
+        ).rowcount
+        if taken != 1:
+            raise _Contended
+
+
+def _end_unrun(connection: Connection, run_id: str, status: RunStatus, reason: str, moment: datetime) -> None:
+    connection.execute(
+        update(runs)
+        .where(runs.c.id == run_id)
+        .values(status=status, error=reason, ended_at=moment, lease_expires_at=None)
+    )
+
+
+def free(connection: Connection, run_id: str, attempt: int) -> None:
+    """Let go of what this attempt holds, and of nothing another attempt took over."""
+    connection.execute(
+        delete(resource_leases).where(resource_leases.c.run_id == run_id, resource_leases.c.attempt == attempt)
+    )
+
+
+def _ours(claimed: ClaimedRun) -> ColumnElement[bool]:
+    return and_(
+        runs.c.id == claimed.run_id,
+        runs.c.worker == claimed.worker,
+        runs.c.attempt == claimed.attempt,
+        runs.c.status == RunStatus.RUNNING,
+    )

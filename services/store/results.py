@@ -3,10 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
-from services.store.database import Database
-from services.store.rows import ClaimedRun
+from sqlalchemy import Connection, Row, Select, insert, select, update
+
+from services.store import tables
+from services.store.database import Database, now
+from services.store.queue import end_attempt, free
+from services.store.records import PACKING, pack
+from services.store.rows import ClaimedRun, RunStatus
+from services.store.tables import attempts, documents, latest_runs, runs
+
+#: Distributions whose percentiles are columns: metric -> stem of the column's name.
+_DISTRIBUTIONS = {"ttft_s": "ttft", "tpot_s": "tpot", "e2e_s": "e2e"}
+_PERCENTILES = ("p50", "p95", "p99")
+_NUMBERS = (
+    "duration_s",
+    "input_tokens_per_s",
+    "output_tokens_per_s",
+    "total_tokens_per_s",
+    "roofline_ratio",
+    "requests",
+    "successes",
+    "total_input_tokens",
+    "total_output_tokens",
+)
 
 
 def finish(
@@ -19,4 +41,74 @@ def finish(
     Returns:
         Whether this attempt's result is the run's.
     """
-    raise NotImplementedError
+    packed, count = pack(records)
+    with database.write() as connection:
+        run = connection.execute(_fenced(claimed)).one_or_none()
+        if run is None:
+            return False
+        moment = now(connection)
+        free(connection, claimed.run_id, claimed.attempt)
+        if run.result_attempt is not None:
+            if run.result_attempt != claimed.attempt:
+                end_attempt(connection, claimed.run_id, claimed.attempt, "superseded", moment)
+            return bool(run.result_attempt == claimed.attempt)
+        end_attempt(connection, claimed.run_id, claimed.attempt, "result", moment)
+        columns = hot_columns(result)
+        # the attempt's own start and worker: a late result may belong to an earlier attempt than the row's
+        columns |= {"started_at": run.attempt_started_at, "ended_at": moment, "worker": claimed.worker}
+        columns |= {"result_attempt": claimed.attempt, "lease_expires_at": None, "progress": None}
+        connection.execute(update(runs).where(runs.c.id == claimed.run_id).values(columns))
+        connection.execute(update(documents).where(documents.c.run_id == claimed.run_id).values(result=dict(result)))
+        connection.execute(
+            insert(tables.records).values(run_id=claimed.run_id, records=count, packing=PACKING, data=packed)
+        )
+        if columns["status"] != RunStatus.CANCELLED:
+            _show_as_latest(database, connection, run, columns["simulated"], moment)
+        return True
+
+
+def hot_columns(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What lists, sorts and /metrics read of a RunResult, by column."""
+    summary = result["summary"]
+    columns: dict[str, Any] = {name: summary.get(name) for name in _NUMBERS}
+    for metric, stem in _DISTRIBUTIONS.items():
+        distribution = summary.get(metric) or {}
+        columns |= {f"{stem}_{name}_s": distribution.get(name) for name in _PERCENTILES}
+    return columns | {
+        "status": RunStatus(result["outcome"]),
+        "workload_digest": result["workload_digest"],
+        "simulated": bool(result["environment"].get("simulated")),
+        "validity": result["validity"]["state"],
+        "reason_codes": list(dict.fromkeys(reason["code"] for reason in result["validity"]["reasons"])),
+        "failures": dict(result["failures"]),
+        "error": result["error"],
+    }
+
+
+def _fenced(claimed: ClaimedRun) -> Select[Any]:
+    """The run, held still, where this worker really made this attempt."""
+    return (
+        select(runs, attempts.c.started_at.label("attempt_started_at"))
+        .join(attempts, attempts.c.run_id == runs.c.id)
+        .where(
+            runs.c.id == claimed.run_id,
+            attempts.c.attempt == claimed.attempt,
+            attempts.c.worker == claimed.worker,
+        )
+        .with_for_update(of=runs)
+    )
+
+
+def _show_as_latest(
+    database: Database, connection: Connection, run: Row[Any], simulated: bool, moment: datetime
+) -> None:
+    labels = {"engine": run.engine, "model": run.model, "workload": run.workload, "target": run.target}
+    labels |= {"hardware": run.hardware or "", "simulated": simulated}
+    row = database.insert(latest_runs).values(**labels, run_id=run.id, ended_at=moment)
+    connection.execute(
+        row.on_conflict_do_update(
+            index_elements=list(latest_runs.primary_key.columns),
+            set_={"run_id": run.id, "ended_at": moment},
+            where=latest_runs.c.ended_at <= moment,
+        )
+    )

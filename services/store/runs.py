@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from services.store.database import Database
-from services.store.rows import Page, Run, RunDetail, RunFilter
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, exists, select, update
+
+from services.domain.errors import BadInput, NotFound, Problem
+from services.store import tables
+from services.store.cursor import Keyset
+from services.store.database import Database, now
+from services.store.records import unpack
+from services.store.rows import Attempt, Page, Run, RunDetail, RunFilter, RunMetrics, RunStatus
+from services.store.tables import runs
 
 #: What a list of runs can be sorted by; "-" before the name: descending. Rows without a value come last either way.
 SORT_FIELDS = (
@@ -26,10 +33,31 @@ SORT_FIELDS = (
     "roofline_ratio",
 )
 
+_METRICS = tuple(RunMetrics.__dataclass_fields__)
+#: Fields of Run that come as they are in the row.
+_PLAIN = tuple(
+    name
+    for name in Run.__dataclass_fields__
+    if name not in {"job_name", "labels", "status", "resources", "reason_codes", "metrics"}
+)
+
 
 def get_run(database: Database, run_id: str) -> RunDetail:
     """Raises NotFound."""
-    raise NotImplementedError
+    with database.read() as connection:
+        run = read_run(connection, run_id)
+        document = connection.execute(select(tables.documents).where(tables.documents.c.run_id == run_id)).one()
+        tries = connection.execute(
+            select(tables.attempts).where(tables.attempts.c.run_id == run_id).order_by(tables.attempts.c.attempt)
+        )
+        kept = connection.scalar(select(tables.records.c.records).where(tables.records.c.run_id == run_id))
+        return RunDetail(
+            run=run,
+            spec=document.spec,
+            result=document.result,
+            attempts=tuple(Attempt(t.attempt, t.worker, t.started_at, t.ended_at, t.ended) for t in tries),
+            records=kept or 0,
+        )
 
 
 def list_runs(
@@ -45,7 +73,18 @@ def list_runs(
     Raises:
         BadInput: an unknown sort field, or a cursor that is not ours or belongs to another sort.
     """
-    raise NotImplementedError
+    field = sort.removeprefix("-")
+    if field not in SORT_FIELDS:
+        raise BadInput(
+            Problem(
+                "sort", f"{field!r} is nothing to sort by", f"use one of {', '.join(SORT_FIELDS)}, '-' for descending"
+            )
+        )
+    order = Keyset(sort, runs.c[field], runs.c.id, descending=sort.startswith("-"))
+    query = select_runs().where(*_conditions(where or RunFilter()))
+    with database.read() as connection:
+        rows, following = order.page(connection, query, limit, cursor)
+    return Page(tuple(run_from(row) for row in rows), following)
 
 
 def get_records(database: Database, run_id: str) -> Iterator[dict[str, Any]]:
@@ -54,9 +93,78 @@ def get_records(database: Database, run_id: str) -> Iterator[dict[str, Any]]:
     Raises:
         NotFound: no such run (raised at the call, not at the first record).
     """
-    raise NotImplementedError
+    with database.read() as connection:
+        read_run(connection, run_id)
+        packed = connection.scalar(select(tables.records.c.data).where(tables.records.c.run_id == run_id))
+    return unpack(packed) if packed is not None else iter(())
 
 
 def cancel_run(database: Database, run_id: str) -> Run:
     """Queued: cancelled at once. Running: asked to stop. Ended: as it is. Raises NotFound."""
-    raise NotImplementedError
+    with database.write() as connection:
+        cancel_where(connection, runs.c.id == run_id)
+        return read_run(connection, run_id)
+
+
+def cancel_where(connection: Connection, which: ColumnElement[bool]) -> None:
+    """Cancel what waits, and what runs without a living lease; ask what runs to stop."""
+    moment = now(connection)
+    asked = update(runs).where(which, runs.c.status == RunStatus.RUNNING, runs.c.lease_expires_at > moment)
+    connection.execute(asked.values(cancel_requested=True))
+    lapsed = (runs.c.status == RunStatus.RUNNING) & (runs.c.lease_expires_at <= moment)
+    ended = update(runs).where(which, (runs.c.status == RunStatus.QUEUED) | lapsed)
+    connection.execute(
+        ended.values(
+            status=RunStatus.CANCELLED, cancel_requested=True, ended_at=moment, error="cancelled while nobody ran it"
+        )
+    )
+
+
+def select_runs() -> Select[Any]:
+    """Every column of a run that `run_from` wants."""
+    return select(runs, tables.jobs.c.name.label("job_name"), tables.jobs.c.labels.label("job_labels")).join(
+        tables.jobs, tables.jobs.c.id == runs.c.job_id
+    )
+
+
+def read_run(connection: Connection, run_id: str) -> Run:
+    """Raises NotFound."""
+    row = connection.execute(select_runs().where(runs.c.id == run_id)).mappings().one_or_none()
+    if row is None:
+        raise NotFound(f"there is no run {run_id!r}")
+    return run_from(row)
+
+
+def run_from(row: RowMapping) -> Run:
+    """A row of `select_runs` as a Run."""
+    return Run(
+        **{name: row[name] for name in _PLAIN},
+        job_name=row["job_name"],
+        labels=row["job_labels"],
+        status=RunStatus(row["status"]),
+        resources=tuple(row["resources"]),
+        reason_codes=tuple(row["reason_codes"]),
+        metrics=RunMetrics(**{name: row[name] for name in _METRICS}),
+    )
+
+
+def _conditions(where: RunFilter) -> Iterator[ColumnElement[bool]]:
+    for name in ("engine", "model", "workload", "target", "hardware", "status", "validity"):
+        if values := getattr(where, name):
+            yield runs.c[name].in_(values)
+    if where.job is not None:
+        yield runs.c.job_id == where.job
+    if where.simulated is not None:
+        yield runs.c.simulated.is_(where.simulated)
+    if where.since is not None:
+        yield runs.c.created_at >= where.since
+    if where.until is not None:
+        yield runs.c.created_at < where.until
+    for key, value in where.labels.items():
+        yield has_label(runs.c.job_id, key, value)
+
+
+def has_label(job_id: ColumnElement[str], key: str, value: str) -> ColumnElement[bool]:
+    """The job carries this label."""
+    labels = tables.job_labels.c
+    return exists().where(labels.job_id == job_id, labels.key == key, labels.value == value)
