@@ -1,0 +1,236 @@
+"""`enginebench job` asks for runs; `enginebench jobs` lists, shows, follows and cancels."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from services.cli.service import (
+    Refused,
+    Service,
+    add_service_arguments,
+    print_json,
+    print_table,
+    shown,
+    speaking,
+)
+
+#: Two streams that end without an end: the service is going down, or a proxy cuts.
+MOST_RECONNECTS = 20
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """`enginebench job …` and `enginebench jobs …`."""
+    _add_job(commands)
+    jobs = commands.add_parser("jobs", help="list, show, follow and cancel jobs", allow_abbrev=False)
+    jobs.set_defaults(func=speaking(_list), status=[], label=[], limit=20)
+    add_service_arguments(jobs)
+    actions = jobs.add_subparsers(title="actions", metavar="ACTION")
+    listing = actions.add_parser("list", help="newest first (default)", allow_abbrev=False)
+    listing.add_argument("--status", action="append", default=[], metavar="STATUS")
+    listing.add_argument("--label", action="append", default=[], metavar="NAME=VALUE")
+    listing.add_argument("--limit", type=int, default=20, metavar="N")
+    listing.set_defaults(func=speaking(_list))
+    add_service_arguments(listing, inner=True)
+    for name, words, command in (
+        ("show", "its runs, and each target × workload over its repeats", _show),
+        ("wait", "follow it to its end", _wait),
+        ("cancel", "cancel what waits, stop what runs", _cancel),
+    ):
+        action = actions.add_parser(name, help=words, allow_abbrev=False)
+        action.add_argument("job", metavar="JOB")
+        action.set_defaults(func=speaking(command))
+        add_service_arguments(action, inner=True)
+
+
+def _add_job(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    job = commands.add_parser("job", help="ask a service for runs: targets × workloads × repeats", allow_abbrev=False)
+    job.add_argument("file", nargs="*", metavar="submit|FILE", help="a job as YAML or JSON; - for standard input")
+    job.add_argument("--target", action="append", default=[], metavar="NAME", help="a stored target; repeatable")
+    job.add_argument("--workload", action="append", default=[], metavar="PRESET|FILE.yaml", help="repeatable")
+    job.add_argument("--repeats", type=int, metavar="N")
+    job.add_argument("--order", choices=("interleaved", "grouped", "abba"))
+    job.add_argument("--name", metavar="TEXT")
+    job.add_argument("--label", action="append", default=[], metavar="NAME=VALUE")
+    job.add_argument("--priority", type=int, metavar="P", help="higher goes first")
+    job.add_argument("--seed", type=int, metavar="S")
+    job.add_argument("--idempotency-key", metavar="KEY", help="the same key and body again give the same job")
+    job.add_argument("--wait", action="store_true", help="follow it to its end; exit code 0 only if every run is VALID")
+    job.set_defaults(func=speaking(_submit))
+    add_service_arguments(job)
+
+
+def _submit(arguments: argparse.Namespace, service: Service) -> int:
+    headers = {"Idempotency-Key": arguments.idempotency_key} if arguments.idempotency_key else {}
+    job = service.post("/v1/jobs", _job_body(arguments), headers)
+    if arguments.wait:
+        return _follow(service, job["id"], as_json=arguments.json)
+    if arguments.json:
+        print_json(job)
+    else:
+        runs = sum(job["counts"].values())
+        print(f"job {job['id']}: {runs} runs {job['status']}; follow it with `enginebench jobs wait {job['id']}`")
+    return 0
+
+
+def _job_body(arguments: argparse.Namespace) -> dict[str, Any]:
+    files = [name for name in arguments.file if name != "submit"]
+    if len(files) > 1:
+        raise Refused("give one job file")
+    body: dict[str, Any] = _read_mapping(files[0]) if files else {}
+    if arguments.target:
+        body["targets"] = [*body.get("targets", []), *arguments.target]
+    if arguments.workload:
+        body["workloads"] = [*body.get("workloads", []), *(_workload(name) for name in arguments.workload)]
+    if arguments.label:
+        body["labels"] = {**body.get("labels", {}), **dict(_pair(label) for label in arguments.label)}
+    for name in ("repeats", "order", "name", "priority", "seed"):
+        if getattr(arguments, name) is not None:
+            body[name] = getattr(arguments, name)
+    if not body.get("targets") or not body.get("workloads"):
+        raise Refused("a job needs targets and workloads: give a FILE, or --target and --workload")
+    return body
+
+
+def _read_mapping(name: str) -> dict[str, Any]:
+    import yaml
+
+    try:
+        text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
+        body = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused(f"{name}: {error}") from None
+    except yaml.YAMLError as error:
+        raise Refused(f"{name} is not YAML or JSON: {error}") from None
+    if not isinstance(body, dict):
+        raise Refused(f"{name} must hold one job: a mapping with targets and workloads")
+    return body
+
+
+def _workload(name: str) -> object:
+    """A preset's name as it is; a file as what it holds."""
+    return _read_mapping(name) if name.endswith((".yaml", ".yml", ".json")) else name
+
+
+def _pair(label: str) -> tuple[str, str]:
+    name, equals, value = label.partition("=")
+    if not equals or not name:
+        raise Refused(f"--label: {label!r} is not NAME=VALUE")
+    return name, value
+
+
+def _list(arguments: argparse.Namespace, service: Service) -> int:
+    params = {"status": arguments.status, "label": arguments.label}
+    jobs = list(service.pages("/v1/jobs", params, arguments.limit))
+    if arguments.json:
+        print_json(jobs)
+        return 0
+    rows = ((j["id"], j["name"], j["status"], _counts(j["counts"]), j["created_at"][:19]) for j in jobs)
+    print_table("", ("job", "name", "status", "runs", "created (UTC)"), rows)
+    return 0
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {status}" for status, count in counts.items())
+
+
+def _show(arguments: argparse.Namespace, service: Service) -> int:
+    job = service.get(f"/v1/jobs/{arguments.job}")
+    if arguments.json:
+        print_json(job)
+    else:
+        print_job(job)
+    return 0
+
+
+def _cancel(arguments: argparse.Namespace, service: Service) -> int:
+    job = service.post(f"/v1/jobs/{arguments.job}/cancel")
+    if arguments.json:
+        print_json(job)
+    else:
+        print(f"job {job['id']}: {_counts(job['counts'])}")
+    return 0
+
+
+def _wait(arguments: argparse.Namespace, service: Service) -> int:
+    return _follow(service, arguments.job, as_json=arguments.json)
+
+
+def _follow(service: Service, job_id: str, *, as_json: bool) -> int:
+    """Progress on standard error until the job ends; 0 only if every run is VALID."""
+    follow_to_end(service, job_id)
+    job = service.get(f"/v1/jobs/{job_id}")
+    if as_json:
+        print_json(job)
+    else:
+        print_job(job)
+    return 0 if all(run["validity"] == "VALID" for run in job["runs"]) else 1
+
+
+def follow_to_end(service: Service, job_id: str) -> None:
+    """A line on standard error at every change; rewritten in place on a terminal.
+
+    Raises:
+        Refused: there is no such job, or the service went away for good.
+    """
+    from engines.clock import sleep_s
+
+    last = ""
+    in_place = sys.stderr.isatty()
+    for _ in range(MOST_RECONNECTS):
+        for name, data in service.events(f"/v1/jobs/{job_id}/events"):
+            if name == "end":
+                if in_place:
+                    print(file=sys.stderr)
+                return
+            line = progress_line(job_id, data)
+            if line != last:
+                print(
+                    f"\r\x1b[K{line}" if in_place else line, end="" if in_place else "\n", file=sys.stderr, flush=True
+                )
+                last = line
+        sleep_s(0.5)
+    raise Refused(f"the events of job {job_id} break off; look again with `enginebench jobs show {job_id}`", 1)
+
+
+def progress_line(job_id: str, data: dict[str, Any]) -> str:
+    """How a job stands, in one line."""
+    counts = data["counts"]
+    total = sum(counts.values())
+    ended = sum(counts.get(status, 0) for status in ("completed", "failed", "cancelled"))
+    line = f"job {job_id}: {ended} of {total} runs ended"
+    for run in data["running"][:3]:
+        progress = run["progress"] or {}
+        requests = progress.get("requests")
+        done = f", {progress.get('finished', 0)} of {requests} requests" if requests else ""
+        line += f"; {run['target']} × {run['workload']} #{run['repeat']}: {progress.get('stage', 'taken up')}{done}"
+    return line
+
+
+def print_job(job: dict[str, Any]) -> None:
+    """The job's cells over their repeats, then what went wrong."""
+    title = f"job {job['id']} {job['name']}: {job['status']}, {_counts(job['counts'])}"
+    columns = ("target", "workload", "valid", "input tok/s", "output tok/s", "± tok/s", "duration s", "TTFT p50 ms")
+    rows = []
+    for cell in job["cells"]:
+        metrics = cell["metrics"]
+        output = metrics.get("output_tokens_per_s", {})
+        rows.append(
+            (
+                cell["target"] + (" (simulated)" if cell["simulated"] else ""),
+                cell["workload"],
+                f"{cell['valid']} of {cell['repeats']}",
+                shown(metrics.get("input_tokens_per_s", {}).get("median")),
+                shown(output.get("median")),
+                shown(output.get("stddev")),
+                shown(metrics.get("duration_s", {}).get("median"), 3),
+                shown(metrics.get("ttft_p50_s", {}).get("median"), 1, 1000),
+            )
+        )
+    print_table(title, columns, rows)
+    for run in job["runs"]:
+        if run["error"] or run["validity"] not in (None, "VALID"):
+            why = run["error"] or ", ".join(run["reason_codes"])
+            print(f"run {run['id']} ({run['target']} × {run['workload']}): {run['validity'] or run['status']}: {why}")
