@@ -1,0 +1,56 @@
+"""A plan through its file and back."""
+
+from __future__ import annotations
+
+from array import array
+from pathlib import Path
+
+import pytest
+
+from bench_runner.load.contract import LoadPlan, SocketPolicy
+from bench_runner.load.planfile import map_plan, write_plan
+from engines.contract import Origin, WireRequest
+
+
+def make_plan(spool: Path, *, offsets_ns: array[int] | None, concurrency: int | None) -> LoadPlan:
+    return LoadPlan(
+        origin=Origin(scheme="https", host="engine.example", port=8443, base_path="", address="2001:db8::1"),
+        requests=(WireRequest(0, b"first"), WireRequest(1, b""), WireRequest(2, b"the third")),
+        offsets_ns=offsets_ns,
+        concurrency=concurrency,
+        socket=SocketPolicy(fresh_connections=False, quick_ack=True),
+        request_timeout_s=1.5,
+        connect_timeout_s=0.25,
+        run_timeout_s=3600.0,
+        spool=spool,
+    )
+
+
+def test_a_scheduled_plan(tmp_path: Path) -> None:
+    plan = map_plan(write_plan(make_plan(tmp_path, offsets_ns=array("q", [0, 5, 2**40]), concurrency=None)))
+    assert (plan.address, plan.port, plan.host, plan.tls) == ("2001:db8::1", 8443, "engine.example", True)
+    assert (plan.fresh_connections, plan.quick_ack, plan.concurrency) == (False, True, None)
+    assert (plan.request_timeout_ns, plan.connect_timeout_ns) == (1_500_000_000, 250_000_000)
+    assert plan.run_timeout_ns == 3_600_000_000_000
+    assert plan.offsets_ns is not None
+    assert list(plan.offsets_ns) == [0, 5, 2**40]
+    assert [bytes(plan.payload(position)) for position in range(3)] == [b"first", b"", b"the third"]
+
+
+def test_a_closed_loop_has_no_offsets(tmp_path: Path) -> None:
+    plan = map_plan(write_plan(make_plan(tmp_path, offsets_ns=None, concurrency=2)))
+    assert plan.offsets_ns is None
+    assert plan.concurrency == 2
+    assert bytes(plan.payload(2)) == b"the third"
+
+
+def test_only_its_owner_may_read_it(tmp_path: Path) -> None:
+    path = write_plan(make_plan(tmp_path, offsets_ns=None, concurrency=1))
+    assert path.stat().st_mode & 0o077 == 0
+
+
+def test_another_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "plan.bin"
+    path.write_bytes(b"something else" * 20)
+    with pytest.raises(ValueError, match="not a plan file"):
+        map_plan(path)
