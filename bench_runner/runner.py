@@ -267,16 +267,21 @@ def _environment(spec: RunSpec, target: OpenTarget, tokenizer: Tokenizer) -> dic
     facts = target.facts
     server = {
         "engine": target.engine.name,
-        "engine_version": facts.version,
+        "url": target.origin.url,
+        "version": facts.version,
+        "model_max_tokens": facts.model_max_tokens,
         "served_models": list(facts.served_models),
         "flags": list(facts.flags),
-        "self_description": facts.info,
+        "info": facts.info,
+        "simulated": facts.simulated,
+        "simulation": facts.simulation,
+        "probe": facts.probe,
         "startup_s": facts.startup_s,
         "pid": target.pid,
-        "url": target.origin.url,
     }
     stated = {
         "simulated": facts.simulated,
+        "endpoint": target.endpoint.value,
         "hardware": spec.target.hardware,
         "gpus": spec.target.gpus,
         "precision": spec.target.precision,
@@ -284,8 +289,7 @@ def _environment(spec: RunSpec, target: OpenTarget, tokenizer: Tokenizer) -> dic
         "socket_policy": spec.workload.socket.model_dump(),
         "tokenizer": tokenizer.name,
     }
-    described = describe(target.origin.address, server=server, run=stated)
-    return {**described, "endpoint": target.endpoint.value, "simulation": facts.simulation, "probe": facts.probe}
+    return describe(target.origin.address, server=server, run=stated)
 
 
 def _facts(spec: RunSpec, outcome: LoadOutcome) -> RunFacts:
