@@ -17,8 +17,9 @@ from pydantic import ValidationError
 from engines.clock import monotonic_ns
 from engines.simulated.faults import ONE_FAULT, FaultPlan
 from engines.simulated.fit import prediction_table
+from engines.simulated.plain import ServerOptions
 from engines.simulated.profiles import PROFILES
-from engines.simulated.server import Server, ServerOptions
+from engines.simulated.server import Server
 
 _PARENT_CHECK_NS = 500_000_000
 
@@ -35,6 +36,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--truth-keep", type=int, default=20_000, help="requests that the truth log keeps")
     parser.add_argument("--never-stops", action="store_true", help="the model never ends by itself (an overlay)")
     parser.add_argument("--no-prefix-cache", dest="prefix_cache", action="store_false")
+    parser.add_argument("--split-characters", type=int, default=0, help="one word in N is split over three tokens")
     parser.add_argument("--fault", action="append", default=[], help='JSON, such as {"kind":"cut","token":3,"every":2}')
     parser.add_argument("--die-with-parent", action="store_true", help="end when stdin or the parent process ends")
     parser.add_argument("--predict", action="store_true", help="print what the committed parameters predict, and stop")
@@ -101,6 +103,7 @@ def main(argv: list[str]) -> int:
         truth_keep=arguments.truth_keep,
         never_stops=arguments.never_stops,
         prefix_cache=arguments.prefix_cache,
+        split_characters=arguments.split_characters,
         faults=arguments.faults,
     )
     try:

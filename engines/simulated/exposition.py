@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 
 from engines.clock import utc_now
+from engines.simulated.prefix_cache import PrefixCache
 from engines.simulated.scheduler import Scheduler
 from engines.simulated.truth import TruthRecord
 
@@ -60,16 +61,15 @@ class Histogram:
 class Exposition:
     """Counts of what happened, rendered when asked."""
 
-    def __init__(self, engine: str, model: str, scheduler: Scheduler) -> None:
+    def __init__(self, engine: str, model: str, scheduler: Scheduler, cache: PrefixCache | None) -> None:
         self._engine = engine
         self._model = model
         self._scheduler = scheduler
+        self._cache = cache
         self._started_s = utc_now().timestamp()
-        #: generation requests, those refused, prompt tokens looked up in the prefix cache, and found there
+        #: generation requests, and those refused
         self.requests = 0
         self.rejected = 0
-        self.cache_queries = 0
-        self.cache_hits = 0
         self._finished = {"stop": 0, "length": 0, "abort": 0, "error": 0}
         self._ttft_s = Histogram(_LATENCY_S)
         self._e2e_s = Histogram(_LATENCY_S)
@@ -91,25 +91,26 @@ class Exposition:
         if len(stamps) > 1:
             self._tpot_s.add((stamps[-1] - stamps[0]) / 1e9 / (len(stamps) - 1))
 
-    def render(self, *, queued: int) -> str:
+    def render(self) -> str:
         """The whole page."""
         lines = ["# TYPE process_start_time_seconds gauge", f"process_start_time_seconds {self._started_s}"]
-        lines += self._vllm(queued) if self._engine == "vllm" else self._tgi(queued)
+        lines += self._vllm() if self._engine == "vllm" else self._tgi()
         return "\n".join(lines) + "\n"
 
-    def _vllm(self, queued: int) -> list[str]:
+    def _vllm(self) -> list[str]:
         scheduler, counters = self._scheduler, self._scheduler.counters
+        queried, hits = (self._cache.queried_tokens, self._cache.hit_tokens) if self._cache else (0, 0)
         labels = f'engine="0",model_name="{self._model}"'
         lines: list[str] = []
         for name, kind, value in (
             ("vllm:num_requests_running", "gauge", scheduler.running),
-            ("vllm:num_requests_waiting", "gauge", queued),
+            ("vllm:num_requests_waiting", "gauge", len(self._scheduler.waiting)),
             ("vllm:kv_cache_usage_perc", "gauge", scheduler.kv_usage_ratio),
-            ("vllm:prefix_cache_queries_total", "counter", self.cache_queries),
-            ("vllm:prefix_cache_hits_total", "counter", self.cache_hits),
+            ("vllm:prefix_cache_queries_total", "counter", queried),
+            ("vllm:prefix_cache_hits_total", "counter", hits),
             ("vllm:num_preemptions_total", "counter", counters.preemptions),
-            ("vllm:prompt_tokens_total", "counter", counters.prompt_tokens),
-            ("vllm:prompt_tokens_cached_total", "counter", self.cache_hits),
+            ("vllm:prompt_tokens_total", "counter", counters.prompt_tokens + hits),
+            ("vllm:prompt_tokens_cached_total", "counter", hits),
             ("vllm:generation_tokens_total", "counter", counters.generated_tokens),
         ):
             lines += [f"# TYPE {name} {kind}", f"{name}{{{labels}}} {float(value)}"]
@@ -129,7 +130,7 @@ class Exposition:
             lines += [f"# TYPE {name} histogram", *histogram.lines(name, labels)]
         return lines
 
-    def _tgi(self, queued: int) -> list[str]:
+    def _tgi(self) -> list[str]:
         counters = self._scheduler.counters
         succeeded = sum(self._finished[reason] for reason in ("stop", "length"))
         failed = self.rejected + self._finished["error"] + self._finished["abort"]
@@ -140,7 +141,7 @@ class Exposition:
             ("tgi_request_failure", "counter", failed),
             ("tgi_batch_inference_count", "counter", counters.steps),
             ("tgi_batch_inference_success", "counter", counters.steps),
-            ("tgi_queue_size", "gauge", queued),
+            ("tgi_queue_size", "gauge", len(self._scheduler.waiting)),
             ("tgi_batch_current_size", "gauge", self._scheduler.running),
             ("tgi_batch_current_max_tokens", "gauge", self._scheduler.policy.kv_capacity_tokens),
         ):

@@ -173,6 +173,11 @@ class FaultBook:
         self.plan = plan
         self._seen = 0
 
+    def replace(self, plan: FaultPlan) -> None:
+        """A new plan; requests are counted anew."""
+        self.plan = plan
+        self._seen = 0
+
     def next_request(self) -> tuple[PerRequest, ...]:
         """Faults of the next generation request."""
         self._seen += 1

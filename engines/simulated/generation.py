@@ -56,7 +56,6 @@ class Generation:
     """Tokens come in with `advance`, bytes go out on the connection."""
 
     __slots__ = (
-        "_ask",
         "_chunk_tokens",
         "_ending",
         "_head_sent",
@@ -66,6 +65,7 @@ class Generation:
         "_stall",
         "_started_ns",
         "_writer",
+        "ask",
         "connection",
         "over",
         "sequence",
@@ -82,7 +82,7 @@ class Generation:
         faults: tuple[PerRequest, ...],
     ) -> None:
         self.connection = connection
-        self._ask = ask
+        self.ask = ask
         self._output = output
         self._writer = writer
         self.truth = truth
@@ -115,7 +115,7 @@ class Generation:
         if self.over or self._head_sent:
             return
         self._head_sent = True
-        if self._ask.stream:
+        if self.ask.stream:
             self.connection.send(head_bytes(200, self._writer.headers()))
         self._flush()
 
@@ -141,12 +141,12 @@ class Generation:
         ending = self._ending
         ready = self._ready
         if ending is not None and ready > ending.token:
-            if self._ask.stream and ending.token > self._sent:
+            if self.ask.stream and ending.token > self._sent:
                 self._send_tokens(ending.token, None)
             self._end_early(ending)
             return
         last = ready == len(self._output.ids)
-        if not self._ask.stream:
+        if not self.ask.stream:
             if last:
                 self._send_whole(ready, self.finish_reason)
                 self._close("complete", self.finish_reason)
@@ -194,10 +194,10 @@ class Generation:
     def _end_early(self, ending: Ending) -> None:
         """Carry out a fault that ends the answer."""
         connection, writer = self.connection, self._writer
-        if not self._head_sent and self._ask.stream:
+        if not self._head_sent and self.ask.stream:
             self._head_sent = True
             connection.send(head_bytes(200, writer.headers()))
-        if not self._ask.stream:
+        if not self.ask.stream:
             self._end_whole_early(ending)
             return
         match ending:
@@ -216,7 +216,7 @@ class Generation:
                 connection.send(chunk(event) + self._framed_end(self._sent))
                 self._close("abort", "abort")
             case NoFinish():
-                done = b"data: [DONE]\n\n" if self._ask.route != "native" else b""
+                done = b"data: [DONE]\n\n" if self.ask.route != "native" else b""
                 connection.send((chunk(done) if done else b"") + LAST_CHUNK)
                 self._close("no_finish", None)
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import uuid
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
-from urllib.parse import parse_qs
+from dataclasses import replace
 
 from pydantic import ValidationError
 
-from engines.clock import monotonic_ns, utc_now
+from engines.clock import monotonic_ns
 from engines.simulated import tgi_wire, vllm_wire
 from engines.simulated.ask import Ask, Refusal, dump
 from engines.simulated.connection import Connection, KernelClock
@@ -27,54 +23,22 @@ from engines.simulated.faults import (
     Reset,
     SlowHeaders,
     Status,
-    Unhealthy,
     WantsToken,
 )
 from engines.simulated.generation import Generation, Writer
 from engines.simulated.http import LAST_CHUNK, BadRequest, HttpRequest, chunk, head_bytes, whole_response
 from engines.simulated.loop import READ, Loop
 from engines.simulated.outputs import Outputs
-from engines.simulated.profiles import FITTED, Profile
+from engines.simulated.plain import GENERATE_ROUTES, Answer, Plain, ServerOptions
+from engines.simulated.prefix_cache import PrefixCache
+from engines.simulated.scheduler import Sequence
+from engines.simulated.step_clock import StepClock
 from engines.simulated.tgi_wire import TgiWire, TgiWriter
 from engines.simulated.tokenizer import Tokenizer
 from engines.simulated.truth import TruthLog, TruthRecord
 from engines.simulated.vllm_wire import VllmWire, VllmWriter
 
 _JSON = {"content-type": "application/json"}
-#: a step that began later than this after the one before it ended begins anew, without catching up
-_CATCH_UP_NS = 250_000_000
-
-GENERATE_ROUTES = {
-    "vllm": {"/v1/completions": "completions", "/v1/chat/completions": "chat"},
-    "tgi": {
-        "/v1/completions": "completions",
-        "/v1/chat/completions": "chat",
-        "/generate": "native",
-        "/generate_stream": "native",
-    },
-}
-
-
-@dataclass(frozen=True, slots=True)
-class ServerOptions:
-    """How one simulated server runs."""
-
-    profile: Profile
-    host: str = "127.0.0.1"
-    port: int = 0
-    #: the model's name on the wire; `None`: the profile's own
-    model: str | None = None
-    #: `None`: the model's own
-    context: int | None = None
-    seed: int = 0
-    #: steps take 1/speed of their time
-    speed: float = 1.0
-    #: requests that the truth log keeps
-    truth_keep: int = 20_000
-    #: the model never ends by itself: an overlay folder whose EOS is never sampled
-    never_stops: bool = False
-    prefix_cache: bool = True
-    faults: FaultPlan = field(default_factory=FaultPlan)
 
 
 class Server:
@@ -84,23 +48,22 @@ class Server:
         profile = options.profile
         self._options = options
         self._profile = profile
-        self._model = options.model or profile.model.name
-        self._context = min(options.context or profile.model.context, profile.kv_capacity_tokens)
-        self._tokenizer = Tokenizer(bos=profile.model.bos)
+        context = min(options.context or profile.model.context, profile.kv_capacity_tokens)
+        tokenizer = Tokenizer(bos=profile.model.bos)
         wire = VllmWire if profile.engine == "vllm" else TgiWire
-        self._wire: VllmWire | TgiWire = wire(profile, self._model, self._context, self._tokenizer)
-        self._outputs = Outputs(self._tokenizer, options.seed)
+        self._wire: VllmWire | TgiWire = wire(profile, options.model or profile.model.name, context, tokenizer)
+        self._outputs = Outputs(tokenizer, options.seed, split_every=options.split_characters)
+        self._cache = PrefixCache(profile.kv_capacity_tokens) if options.prefix_cache else None
         self._scheduler = profile.scheduler()
         self._truth = TruthLog(options.truth_keep)
         self._faults = FaultBook(options.faults)
-        self._exposition = Exposition(profile.engine, self._model, self._scheduler)
+        self._exposition = Exposition(profile.engine, self._wire.model, self._scheduler, self._cache)
+        self._plain = Plain(options, self._wire, self._truth, self._faults, self._exposition)
         self._loop = Loop()
+        self._steps = StepClock(self._scheduler, self._loop, options.speed, self._on_tokens)
         self._clock = KernelClock()
         self._connections: set[Connection] = set()
         self._active: set[Generation] = set()
-        self._start_id = uuid.uuid4().hex
-        self._step_due_ns = 0
-        self._step_planned = False
         self._listener: socket.socket | None = None
         self._address = (options.host, options.port)
         self._listen()
@@ -135,6 +98,8 @@ class Server:
     # sockets
 
     def _listen(self) -> None:
+        if self._listener is not None:
+            return
         family = socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
         listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -216,151 +181,53 @@ class Server:
         if route is not None and request.method == "POST":
             self._generate(connection, request, route)
             return
-        try:
-            status, body, headers = self._plain(request)
-        except Refusal as refusal:
-            status, body, headers = refusal.status, refusal.body, {"content-type": refusal.content_type}
-        self._reply(connection, status, body, headers)
+        if (request.method, request.path) == ("POST", "/simulated/faults"):
+            self._reply(connection, *self._set_faults(request.body))
+        else:
+            self._reply(connection, *self._plain.answer(request))
 
     def _allowed(self, request: HttpRequest) -> bool:
         wanted = [fault.token for fault in self._faults.plan.faults if isinstance(fault, WantsToken)]
         return not wanted or request.headers.get("authorization") == f"Bearer {wanted[0]}"
 
-    def _plain(self, request: HttpRequest) -> tuple[int, bytes, dict[str, str]]:
-        """Routes that answer at once."""
-        vllm = isinstance(self._wire, VllmWire)
-        match request.method, request.path:
-            case "GET", "/simulated":
-                return 200, dump(self._about()), _JSON
-            case "GET", "/simulated/faults":
-                return 200, dump(self._faults.plan.model_dump(mode="json")), _JSON
-            case "POST", "/simulated/faults":
-                return self._set_faults(request.body)
-            case "GET", "/truth":
-                return self._tell_truth(request.query)
-            case "GET", "/health":
-                return self._health()
-            case "GET", "/metrics":
-                text = self._exposition.render(queued=len(self._scheduler.waiting))
-                return 200, text.encode(), {"content-type": "text/plain; version=1.0.0; charset=utf-8"}
-            case "GET", "/v1/models":
-                return 200, dump(self._models()), _JSON
-            case "POST", "/tokenize":
-                return 200, self._wire.tokenize(request.body), _JSON
-            case "POST", "/detokenize" if isinstance(self._wire, VllmWire):
-                return 200, self._wire.detokenize(request.body), _JSON
-            case "GET", "/version" if vllm:
-                return 200, dump({"version": self._profile.engine_version}), _JSON
-            case "GET", "/info" | "/" if isinstance(self._wire, TgiWire):
-                return 200, self._wire.info(), _JSON
-            case _:
-                return self._no_route(request)
-
-    def _no_route(self, request: HttpRequest) -> tuple[int, bytes, dict[str, str]]:
-        known = {"/tokenize", "/v1/models", "/metrics", "/health", *GENERATE_ROUTES[self._profile.engine]}
-        status, detail = (405, "Method Not Allowed") if request.path in known else (404, "Not Found")
-        if self._profile.engine == "vllm":
-            return status, dump({"detail": detail}), _JSON
-        return status, b"", {}
-
-    def _health(self) -> tuple[int, bytes, dict[str, str]]:
-        if not any(isinstance(fault, Unhealthy) for fault in self._faults.plan.faults):
-            return 200, b"", {}
-        if self._profile.engine == "vllm":
-            return 503, b"", {}
-        return 503, tgi_wire.error("unhealthy", "healthcheck"), _JSON
-
-    def _models(self) -> dict[str, Any]:
-        model: dict[str, Any] = {"id": self._model, "object": "model", "created": int(utc_now().timestamp())}
-        if self._profile.engine == "tgi":
-            return {"object": "list", "data": [model | {"created": 0, "owned_by": self._model}]}
-        permission = {
-            "id": f"modelperm-{self._start_id[:16]}",
-            "object": "model_permission",
-            "created": model["created"],
-            "allow_create_engine": False,
-            "allow_sampling": True,
-            "allow_logprobs": True,
-            "allow_search_indices": False,
-            "allow_view": True,
-            "allow_fine_tuning": False,
-            "organization": "*",
-            "group": None,
-            "is_blocking": False,
-        }
-        model |= {"owned_by": "vllm", "root": self._model, "parent": None, "max_model_len": self._context}
-        return {"object": "list", "data": [model | {"permission": [permission]}]}
-
-    def _about(self) -> dict[str, Any]:
-        """What this server is: `GET /simulated`."""
-        profile, options = self._profile, self._options
-        return {
-            "simulated": True,
-            "profile": profile.name,
-            "engine": profile.engine,
-            "engine_version": profile.engine_version,
-            "model": self._model,
-            "hardware": profile.hardware.name,
-            "precision": "BF16",
-            "seed": options.seed,
-            "speed": options.speed,
-            "start_id": self._start_id,
-            "pid": os.getpid(),
-            "context": self._context,
-            "fitted": asdict(FITTED[profile.engine]),
-            "prefill_budget_tokens": profile.prefill_budget_tokens,
-            "max_running": profile.max_running,
-            "max_concurrent_requests": profile.max_concurrent_requests,
-            "kv_capacity_tokens": profile.kv_capacity_tokens,
-            "never_stops": options.never_stops,
-            "prefix_cache": options.prefix_cache,
-        }
-
-    def _tell_truth(self, query: str) -> tuple[int, bytes, dict[str, str]]:
-        fields = parse_qs(query)
-        since = fields.get("since", ["0"])[0]
-        if not since.isdigit():
-            return 400, dump({"error": "since must be a record's index, from 0"}), _JSON
-        told = self._truth.since(int(since), tokens=fields.get("tokens", ["1"])[0] != "0")
-        return 200, dump(told | {"start_id": self._start_id}), _JSON
-
     # faults
 
-    def _set_faults(self, body: bytes) -> tuple[int, bytes, dict[str, str]]:
+    def _set_faults(self, body: bytes) -> Answer:
         try:
             plan = FaultPlan.model_validate_json(body)
         except ValidationError as invalid:
             return 422, invalid.json(include_url=False).encode(), _JSON
-        self._faults = FaultBook(plan)
+        self._faults.replace(plan)
         self._apply_faults()
         return 200, dump(plan.model_dump(mode="json")), _JSON
 
     def _apply_faults(self) -> None:
-        book = self._faults
-        refuse = next((fault for fault in book.plan.faults if isinstance(fault, Refuse)), None)
+        """The faults of the server as a whole: its listening socket, its idle connections."""
+        plan = self._faults.plan
+        refuse = next((fault for fault in plan.faults if isinstance(fault, Refuse)), None)
         if refuse is None:
-            if self._listener is None:
-                self._listen()
+            self._listen()
         else:
             self._stop_listening()
             if refuse.for_s:
-                self._loop.call_at(monotonic_ns() + int(refuse.for_s * 1e9), lambda: self._reopen(book))
-        self._close_idle(book)
+                self._loop.call_at(monotonic_ns() + int(refuse.for_s * 1e9), lambda: self._reopen(plan))
+        self._close_idle(plan)
 
-    def _reopen(self, book: FaultBook) -> None:
-        if book is self._faults and self._listener is None:
+    def _reopen(self, plan: FaultPlan) -> None:
+        if plan is self._faults.plan:
             self._listen()
 
-    def _close_idle(self, book: FaultBook) -> None:
-        fault = next((fault for fault in book.plan.faults if isinstance(fault, IdleClose)), None)
-        if fault is None or book is not self._faults:
+    def _close_idle(self, plan: FaultPlan) -> None:
+        fault = next((fault for fault in plan.faults if isinstance(fault, IdleClose)), None)
+        if fault is None or plan is not self._faults.plan:
             return
         after_ns = fault.after_ms * 1_000_000
         now_ns = monotonic_ns()
         for connection in list(self._connections):
             if not connection.busy and now_ns - connection.idle_since_ns >= after_ns:
                 connection.close()
-        self._loop.call_at(now_ns + min(max(after_ns // 4, 1_000_000), 500_000_000), lambda: self._close_idle(book))
+        look_again_ns = min(max(after_ns // 4, 1_000_000), 500_000_000)
+        self._loop.call_at(now_ns + look_again_ns, lambda: self._close_idle(plan))
 
     def _instead(self, connection: Connection, faults: tuple[PerRequest, ...]) -> tuple[int, str] | None:
         """Carry out a fault that stands in for an answer; its status and name."""
@@ -443,10 +310,12 @@ class Server:
         truth.planned_tokens = len(output.ids)
         writer: Writer
         if isinstance(self._wire, VllmWire):
-            writer = VllmWriter(self._wire, ask, output.ids, truth.index)
+            writer = VllmWriter(self._wire, ask, output, truth.index)
         else:
-            writer = TgiWriter(self._wire, ask, output.ids, truth.index)
+            writer = TgiWriter(self._wire, ask, output, truth.index)
         generation = Generation(connection, ask, output, writer, truth, faults)
+        if self._cache is not None:
+            truth.cached_tokens = generation.sequence.cached_tokens = self._cache.lookup(ask.prompt)
         connection.generation = generation
         self._active.add(generation)
         slow = next((fault.seconds for fault in faults if isinstance(fault, SlowHeaders)), None)
@@ -480,46 +349,20 @@ class Server:
 
     def _enqueue(self, generation: Generation) -> None:
         if not generation.over:
-            self._scheduler.add(generation.sequence)
-            self._plan_step()
+            self._steps.enqueue(generation.sequence)
 
-    # steps
+    # tokens
 
-    def _plan_step(self) -> None:
-        if not self._step_planned:
-            self._step_planned = True
-            self._step_due_ns = 0
-            self._loop.call_soon(self._begin_step)
-
-    def _begin_step(self) -> None:
-        step = self._scheduler.begin_step()
-        if step is None:
-            self._step_planned = False
-            return
-        now_ns = monotonic_ns()
-        # steps follow one another on the nominal clock, so that a late wake-up does not lengthen the run
-        late = now_ns - self._step_due_ns > _CATCH_UP_NS
-        begin_ns = now_ns if late else self._step_due_ns
-        self._step_due_ns = begin_ns + int(step.duration_s * 1e9 / self._options.speed)
-        self._loop.call_at(self._step_due_ns, self._end_step)
-
-    def _end_step(self) -> None:
-        for sequence in self._scheduler.end_step():
+    def _on_tokens(self, gave: list[Sequence]) -> None:
+        for sequence in gave:
             generation = sequence.owner
             assert isinstance(generation, Generation)
+            if self._cache is not None and sequence.generated == 1:
+                self._cache.insert(generation.ask.prompt)
             generation.advance()
             if generation.over:
                 self._settle(generation)
             else:
                 stall_s = generation.stall_s(sequence.generated)
                 if stall_s is not None:
-                    self._stall(generation, stall_s)
-        self._loop.call_soon(self._begin_step)
-
-    def _stall(self, generation: Generation, seconds: float) -> None:
-        self._scheduler.pause(generation.sequence)
-        self._loop.call_at(monotonic_ns() + int(seconds * 1e9), lambda: self._resume(generation))
-
-    def _resume(self, generation: Generation) -> None:
-        self._scheduler.resume(generation.sequence)
-        self._plan_step()
+                    self._steps.stall(sequence, stall_s)

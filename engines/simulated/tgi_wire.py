@@ -11,6 +11,7 @@ from typing import Any
 
 from engines.clock import utc_now
 from engines.simulated.ask import Ask, Refusal, Timing, dump
+from engines.simulated.outputs import Output
 from engines.simulated.profiles import Profile
 from engines.simulated.tokenizer import EOS_ID, Tokenizer
 from engines.simulated.vllm_wire import read_turns
@@ -196,9 +197,10 @@ def _typed(fields: dict[str, Any], name: str, kind: type | tuple[type, ...], def
 class TgiWriter:
     """One answer of TGI, on its native or its OpenAI routes."""
 
-    def __init__(self, wire: TgiWire, ask: Ask, ids: list[int], index: int) -> None:
+    def __init__(self, wire: TgiWire, ask: Ask, output: Output, index: int) -> None:
         self._ask = ask
-        self._ids = ids
+        self._ids = output.ids
+        self._texts = output.texts
         #: tokens that the engine counts beyond those it sent (a planned fault)
         self.usage_error = 0
         self._tokenizer = wire.tokenizer
@@ -229,17 +231,14 @@ class TgiWriter:
 
     def tokens(self, first: int, end: int, finish: str | None) -> bytes:
         """Tokens `first` to `end` - 1; the native route gives each a frame of its own."""
-        ids = self._ids[first:end]
         match self._ask.route:
             case "native":
                 last = end - 1
-                return b"".join(
-                    self._frame(k, token, finish if k == last else None) for k, token in enumerate(ids, first)
-                )
+                return b"".join(self._frame(k, finish if k == last else None) for k in range(first, end))
             case "chat":
-                return self._chat_event(ids, finish)
+                return self._chat_event(first, end, finish)
             case _:
-                return self._completion_event(ids, end, finish)
+                return self._completion_event(first, end, finish)
 
     def closing(self, count: int) -> bytes:
         """After the last token: nothing on the native route, else usage (chat, where asked for) and the end marker."""
@@ -271,7 +270,7 @@ class TgiWriter:
                         "generated_tokens": counted,
                         "seed": None,
                         "prefill": [],
-                        "tokens": [json.loads(self._token(token)) for token in ids],
+                        "tokens": [json.loads(self._token(k)) for k in range(count)],
                     }
             case "chat":
                 message = {"role": "assistant", "content": text}
@@ -283,8 +282,8 @@ class TgiWriter:
                 body = self._about | {"choices": [choice], "usage": self._usage(counted)}
         return dump(body), {"content-type": "application/json"} | self._timing_headers(timing, count)
 
-    def _frame(self, k: int, token: int, finish: str | None) -> bytes:
-        start = b'data:{"index":%d,"token":%b' % (k + 1, self._token(token))
+    def _frame(self, k: int, finish: str | None) -> bytes:
+        start = b'data:{"index":%d,"token":%b' % (k + 1, self._token(k))
         if finish is None:
             return start + b',"generated_text":null,"details":null}\n\n'
         text = self._ask.echo + self._tokenizer.decode(self._ids[: k + 1])
@@ -296,14 +295,14 @@ class TgiWriter:
         }
         return start + b',"generated_text":%b,"details":%b}\n\n' % (dump(text), dump(details))
 
-    def _token(self, token: int) -> bytes:
+    def _token(self, k: int) -> bytes:
+        token = self._ids[k]
         if token == EOS_ID:
             return b'{"id":%d,"text":"</s>","logprob":-0.25,"special":true}' % token
-        text = self._tokenizer.json_text(token)
-        return b'{"id":%d,"text":"%b","logprob":-0.25,"special":false}' % (token, text)
+        return b'{"id":%d,"text":"%b","logprob":-0.25,"special":false}' % (token, self._texts[k])
 
-    def _chat_event(self, ids: list[int], finish: str | None) -> bytes:
-        text = b"".join(map(self._tokenizer.json_text, ids))
+    def _chat_event(self, first: int, end: int, finish: str | None) -> bytes:
+        text = b"".join(self._texts[first:end])
         reason = b"null" if finish is None else b'"%b"' % finish.encode()
         return (
             self._opening
@@ -312,11 +311,11 @@ class TgiWriter:
             + b',"usage":null}\n\n'
         )
 
-    def _completion_event(self, ids: list[int], count: int, finish: str | None) -> bytes:
-        text = b"".join(map(self._tokenizer.json_text, ids))
+    def _completion_event(self, first: int, end: int, finish: str | None) -> bytes:
+        text = b"".join(self._texts[first:end])
         reason = b"" if finish is None else _native_reason(finish).encode()
         choice = b',"choices":[{"index":0,"text":"%b","logprobs":null,"finish_reason":"%b"}]' % (text, reason)
-        usage = b"" if finish is None else b',"usage":' + dump(self._usage(count + self.usage_error))
+        usage = b"" if finish is None else b',"usage":' + dump(self._usage(end + self.usage_error))
         return self._opening + choice + usage + b"}\n\n"
 
     def _usage(self, count: int) -> dict[str, int]:

@@ -27,15 +27,16 @@ _FIRST_PIECE_ID = _FIRST_BYTE_ID + 256
 
 _PIECE = re.compile(r" ?[A-Za-z]+| ?[0-9]+| ?[^\sA-Za-z0-9]+|\s+?(?= ?\S)|\s+")
 
-_COMMON = (
+_COMMON = re.findall(
+    r"\w+",
     "a about after all also an and any are as at be because been before between both but by can could day do does "
     "each even every first for from get give good great had has have he her here him his how i if in into is it its "
     "just know language large like long look made make many may me measure model more most much must my name new no "
     "not now number of on one only or other our out over part people place question right same say see she should "
     "simple so some state such system take term terms than that the their them then there these they thing this time "
     "to token tokens two under up us use used very was way we well were what when where which while who why will with "
-    "word work world would write year you your explain answer example energy light particle short story summary text"
-).split()  # noqa: SIM905 - a list of 150 literals is no easier to read
+    "word work world would write year you your explain answer example energy light particle short story summary text",
+)
 
 
 def _words() -> list[str]:

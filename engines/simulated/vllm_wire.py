@@ -7,6 +7,7 @@ from typing import Any
 
 from engines.clock import utc_now
 from engines.simulated.ask import Ask, Refusal, Timing, dump
+from engines.simulated.outputs import Output
 from engines.simulated.profiles import Profile
 from engines.simulated.tokenizer import Tokenizer
 
@@ -204,9 +205,10 @@ def _flag(fields: dict[str, Any], name: str) -> bool:
 class VllmWriter:
     """One answer on vLLM's OpenAI routes: SSE payloads, or the whole body."""
 
-    def __init__(self, wire: VllmWire, ask: Ask, ids: list[int], index: int) -> None:
+    def __init__(self, wire: VllmWire, ask: Ask, output: Output, index: int) -> None:
         self._ask = ask
-        self._ids = ids
+        self._ids = output.ids
+        self._texts = output.texts
         #: tokens that the engine counts beyond those it sent (a planned fault)
         self.usage_error = 0
         self._tokenizer = wire.tokenizer
@@ -244,16 +246,14 @@ class VllmWriter:
     def tokens(self, first: int, end: int, finish: str | None) -> bytes:
         """One event with tokens `first` to `end` - 1; `finish` on the last: "length", "stop" or "abort"."""
         ask = self._ask
-        ids = self._ids[first:end]
-        json_text = self._tokenizer.json_text
-        parts = [self._before, *map(json_text, ids), self._middle]
+        parts = [self._before, *self._texts[first:end], self._middle]
         parts.append(b"null" if finish is None else b'"' + finish.encode() + b'"')
         if not self._chat:
             parts.append(b',"stop_reason":null,"prompt_token_ids":')
             parts.append(dump(ask.prompt) if ask.return_ids and first == 0 else b"null")
         elif finish is not None:
             parts.append(b',"stop_reason":null')
-        parts += (b',"token_ids":', dump(ids) if ask.return_ids else b"null", b"}]")
+        parts += (b',"token_ids":', dump(self._ids[first:end]) if ask.return_ids else b"null", b"}]")
         if ask.running_usage:
             parts.append(self._usage_field(end))
         if finish is not None and not ask.usage:
