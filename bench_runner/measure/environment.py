@@ -14,17 +14,23 @@ from typing import Any
 #: Keys of the server's facts, each `None` where it is not known.
 SERVER_FACTS = (
     "engine",
-    "engine_version",
+    "url",
+    "version",
+    "model_max_tokens",
     "served_models",
     "flags",
     #: what the engine says of itself (TGI's /info, vLLM's cache configuration, …)
-    "self_description",
+    "info",
+    #: the simulated engine's own description
+    "simulated",
+    "simulation",
+    #: figures of the probe's one generation
+    "probe",
     "startup_s",
     "pid",
-    "url",
 )
 #: Keys of the run's own facts.
-RUN_FACTS = ("simulated", "hardware", "gpus", "precision", "flag_class", "socket_policy", "tokenizer")
+RUN_FACTS = ("simulated", "endpoint", "hardware", "gpus", "precision", "flag_class", "socket_policy", "tokenizer")
 
 
 def describe(

@@ -68,18 +68,16 @@ def test_an_address_of_our_own_is_the_same_host(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_an_environment_names_every_fact_and_is_plain_json() -> None:
-    found = describe(
-        "127.0.0.1", server={"engine_version": "0.32.0", "flags": ["--x"]}, run={"simulated": True, "gpus": 1}
-    )
+    found = describe("127.0.0.1", server={"version": "0.32.0", "flags": ["--x"]}, run={"simulated": True, "gpus": 1})
     assert json.loads(json.dumps(found)) == found
     assert set(found) == {"client", "network_path", "server", *RUN_FACTS}
     assert set(found["server"]) == set(SERVER_FACTS)
-    assert found["server"]["engine_version"] == "0.32.0"
+    assert found["server"]["version"] == "0.32.0"
     assert found["server"]["startup_s"] is None
     assert (found["simulated"], found["hardware"]) == (True, None)
     assert found["network_path"] == "loopback"
 
 
 def test_a_fact_nobody_knows_is_refused() -> None:
-    with pytest.raises(ValueError, match="engine_versoin"):
-        describe(None, server={"engine_versoin": "1"}, run={})
+    with pytest.raises(ValueError, match="versoin"):
+        describe(None, server={"versoin": "1"}, run={})

@@ -1,0 +1,90 @@
+"""What makes two runs alike: the fields of a RunResult that change a number, and which an axis sets free. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+Fields = dict[str, Any]
+
+#: axis -> the fields (or beginnings of fields) that may differ along it: itself, and what cannot but go with it
+AXES: dict[str, tuple[str, ...]] = {
+    "engine": ("engine", "version", "flags"),
+    "version": ("version",),
+    "model": ("model",),
+    "flags": ("flags", "flag_class"),
+    "flag_class": ("flag_class", "flags"),
+    "precision": ("precision", "flags"),
+    "hardware": ("hardware", "network_path"),
+    "gpus": ("gpus", "flags"),
+    "endpoint": ("endpoint",),
+    "concurrency": ("workload.arrival.concurrency", "workload.requests"),
+    "input_tokens": ("workload.prompts.input_tokens",),
+    "output_tokens": ("workload.output_tokens",),
+    "socket": ("workload.socket",),
+}
+
+#: Of a workload: its name is a label, and matched lengths are what the other engine gave, checked as counts.
+_NOT_WORK = ("name", "matched_output_tokens")
+
+#: How quantised checkpoints are told from their parent by name.
+_QUANTISED = re.compile(r"[-_.](awq|gptq|fp8|fp16|bf16|int[48]|w[48]a(8|16))(?=$|[-_.])", re.IGNORECASE)
+
+
+def fields_of(result: Mapping[str, Any], axis: str) -> Fields:
+    """The fields of a RunResult, given as its JSON, that must be alike or be the axis; `None`: not known."""
+    target, environment = result["spec"]["target"], result["environment"]
+    model = target["model"].rsplit("/", 1)[-1].lower()
+    reach = target.get("reach") or {}
+    workload = {k: v for k, v in result["spec"]["workload"].items() if k not in _NOT_WORK}
+    found: Fields = {
+        "engine": target["engine"],
+        "version": (environment.get("server") or {}).get("version"),
+        "model": _QUANTISED.sub("", model) if axis == "precision" else model,
+        "endpoint": environment.get("endpoint") or target.get("endpoint"),
+        "flags": [*(target.get("flags") or ()), *(reach.get("args") or ()), *_pairs(reach.get("env") or {})],
+        "flag_class": target.get("flag_class"),
+        "hardware": target.get("hardware"),
+        "gpus": target.get("gpus"),
+        "precision": target.get("precision"),
+        "simulated": bool(environment.get("simulated")),
+        "network_path": environment.get("network_path"),
+        **_flatten("workload", workload),
+    }
+    if workload.get("lengths") == "length-matched":
+        found["output_tokens"] = result["summary"].get("total_output_tokens")
+    return found
+
+
+def axis_value(fields: Fields, axis: str) -> str:
+    """Which side a run is on, in words."""
+    lead = AXES[axis][0]
+    if lead in fields:
+        return _in_words(fields[lead])
+    parts = {k.removeprefix(f"{lead}."): v for k, v in fields.items() if k.startswith(f"{lead}.")}
+    return ", ".join(f"{name} {_in_words(value)}" for name, value in parts.items()) or _in_words(None)
+
+
+def _in_words(value: Any) -> str:
+    match value:
+        case None:
+            return "not known"
+        case list() | tuple():
+            return " ".join(map(str, value)) or "none"
+        case _:
+            return str(value)
+
+
+def _pairs(env: Mapping[str, str]) -> list[str]:
+    return [f"{name}={value}" for name, value in sorted(env.items())]
+
+
+def _flatten(prefix: str, value: Any) -> Fields:
+    """Nested objects as dotted names; lists stay values."""
+    if not isinstance(value, Mapping):
+        return {prefix: value}
+    found: Fields = {}
+    for name, inner in value.items():
+        found.update(_flatten(f"{prefix}.{name}", inner))
+    return found or {prefix: {}}

@@ -1,0 +1,151 @@
+"""A RunResult for a terminal. Nothing is worked out here: every figure is in the result; units are put beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from bench_runner.measure.metrics import METRICS, Metric
+
+_STATE_STYLES = {"VALID": "bold green", "INVALID": "bold red", "INCONCLUSIVE": "bold yellow"}
+_FIGURES = ("mean", "p50", "p90", "p95", "p99", "min", "max")
+#: Latencies are shown in milliseconds up to here.
+_MS_UP_TO_S = 10.0
+NOTHING = "–"
+
+
+def print_report(result: Mapping[str, Any], console: Console | None = None) -> None:
+    """The report on a terminal, or as plain text where standard output is none."""
+    (console or Console()).print(render(result))
+
+
+def to_text(result: Mapping[str, Any], width: int = 120) -> str:
+    """The report as plain text, without colours."""
+    console = Console(width=width, color_system=None, force_terminal=False, legacy_windows=False)
+    with console.capture() as capture:
+        console.print(render(result))
+    return capture.get()
+
+
+def render(result: Mapping[str, Any]) -> Group:
+    """The report of one RunResult, given as its JSON."""
+    summary = result["summary"]
+    parts: list[RenderableType] = [_heading(result), _validity(result["validity"])]
+    if result.get("error"):
+        parts.append(_line(f"{result['outcome']}: {result['error']}", "red"))
+    if summary:
+        simulated = bool(result["environment"].get("simulated"))
+        parts += [_counts(summary, result["failures"]), _numbers(summary, simulated), *_distributions(summary)]
+    parts += [_line(f"note: {note}") for note in result.get("notes") or ()]
+    return Group(*parts)
+
+
+def _line(text: str, style: str = "") -> Text:
+    """One line; what an engine wrote may hold control characters, which a terminal would obey."""
+    return Text("".join(c if c.isprintable() else "�" for c in text), style=style)
+
+
+def _heading(result: Mapping[str, Any]) -> Text:
+    target, workload = result["spec"]["target"], result["spec"]["workload"]
+    environment = result["environment"]
+    version = (environment.get("server") or {}).get("version")
+    parts = [
+        f"{target['engine']} {version}" if version else target["engine"],
+        target["model"],
+        workload["name"],
+        target.get("hardware") or "hardware not stated",
+        target.get("precision") or "precision not stated",
+    ]
+    heading = Text()
+    if environment.get("simulated"):
+        heading.append("SIMULATED: not a measurement of a real engine\n", style="bold magenta")
+    return heading.append_text(_line(" · ".join(parts), "bold"))
+
+
+def _validity(validity: Mapping[str, Any]) -> Text:
+    state = validity["state"]
+    text = Text(state, style=_STATE_STYLES.get(state, "bold"))
+    for reason in validity["reasons"]:
+        text.append("\n  ")
+        text.append_text(_line(f"{reason['severity']}: {reason['message']} [{reason['code']}]"))
+    return text
+
+
+def _counts(summary: Mapping[str, Any], failures: Mapping[str, int]) -> Text:
+    lines = [f"requests {_whole(summary.get('requests'))}, successes {_whole(summary.get('successes'))}"]
+    if failures:
+        lines[0] += ", failed: " + ", ".join(f"{count} {kind}" for kind, count in failures.items())
+    for way, source in (("input", "input_token_count_source"), ("output", "token_count_source")):
+        counts = summary.get("token_counts") or {}
+        told = ", ".join(f"{who} {_whole((counts.get(who) or {}).get(way))}" for who in ("planned", "engine", "local"))
+        total = _whole(summary.get(f"total_{way}_tokens"))
+        lines.append(f"{way} tokens {total} (counted by: {summary.get(source) or 'nobody'}; {told})")
+    return _join(lines)
+
+
+def _join(lines: list[str]) -> Text:
+    return Text("\n").join(_line(line) for line in lines)
+
+
+def _whole(count: int | None) -> str:
+    return NOTHING if count is None else f"{count:,}"
+
+
+def _numbers(summary: Mapping[str, Any], simulated: bool) -> Table:
+    table = Table("metric", box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("value", justify="right")
+    table.add_column("unit")
+    for name, metric in METRICS.items():
+        if metric.kind == "number" and summary.get(name) is not None:
+            value, unit = _value(metric, summary[name])
+            # the simulation's step times are made from the roofline: the ratio was put in, not found out
+            given = simulated and name == "roofline_ratio"
+            table.add_row(_label(metric), value, f"{unit} (an input of the simulation)" if given else unit)
+    return table
+
+
+def _label(metric: Metric) -> str:
+    """The metric's name; a latency without its unit, which stands beside the figures and may be milliseconds."""
+    return metric.name.removesuffix("_s") if metric.unit == "s" else metric.name
+
+
+def _value(metric: Metric, value: float) -> tuple[str, str]:
+    match metric.unit:
+        case "ratio":
+            return f"{value:.1%}".rstrip("%"), "%"
+        case "s":
+            return f"{value:,.3f}", "s"
+        case unit:
+            return _figure(value), unit
+
+
+def _figure(value: float) -> str:
+    """Two decimals, one above a thousand."""
+    return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.2f}"
+
+
+def _distributions(summary: Mapping[str, Any]) -> list[RenderableType]:
+    known = [(m, summary[name]) for name, m in METRICS.items() if m.kind == "distribution" and summary.get(name)]
+    if not known:
+        return []
+    table = Table("metric", "unit", box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for heading in ("n", *_FIGURES):
+        table.add_column(heading, justify="right")
+    unclaimed = False
+    for metric, found in known:
+        unit, factor = metric.unit, 1.0
+        if unit == "s" and found["max"] < _MS_UP_TO_S:
+            unit, factor = "ms", 1e3
+        weak = {name for name, claimed in found["supported"].items() if not claimed}
+        unclaimed = unclaimed or bool(weak)
+        cells = [_figure(found[name] * factor) + ("*" if name in weak else "") for name in _FIGURES]
+        table.add_row(_label(metric), unit, _whole(found["n"]), *cells)
+    if not unclaimed:
+        return [table]
+    footnote = "* described, not claimed: too few independent requests for this percentile (a burst is one sample)"
+    return [table, _line(footnote, "dim")]

@@ -1,0 +1,216 @@
+"""Like with like along one axis: ratios where all else is equal, the fields that differ where it is not."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from bench_runner.compare import Comparison, compare
+from bench_runner.errors import SpecError
+from bench_runner.likeness import AXES
+from bench_runner.plan.spec import ClosedLoop, FixedLength
+from engines.contract import FailureKind
+from engines.spec import Launched
+from tests.fakes.records import make_record
+from tests.fakes.results import make_result
+
+TGI = {"engine": "tgi"}
+
+
+def ratio(found: Comparison, figure: str, side: int = 1) -> float | None:
+    return found.sides[side].figures[figure].ratio
+
+
+def fields_that_differ(found: Comparison) -> list[str]:
+    assert not found.comparable
+    assert all(not side.figures for side in found.sides)
+    return [difference.field for difference in found.differences]
+
+
+def test_two_engines_with_all_else_equal() -> None:
+    found = compare([make_result(took_ms=1000), make_result(target=TGI, version="3.3.7", took_ms=800)], "engine")
+    assert found.comparable
+    assert [side.value for side in found.sides] == ["vllm", "tgi"]
+    assert ratio(found, "duration_s") == pytest.approx(0.8)
+    assert ratio(found, "output_tokens_per_s") == pytest.approx(1.25)
+    assert ratio(found, "ttft_s.p50") == pytest.approx(0.8)
+    assert ratio(found, "output_tokens_per_s", side=0) == 1
+    assert found.sides[1].figures["duration_s"].verdict is None
+    assert found.notes == ("version differs with engine (vllm: 0.32.0, tgi: 3.3.7)",)
+
+
+def test_repeats_are_medians_with_a_range_and_a_verdict() -> None:
+    slow = [make_result(took_ms=ms, repeat=k) for k, ms in enumerate((1000, 1020, 980))]
+    fast = [make_result(took_ms=ms, repeat=k, target=TGI) for k, ms in enumerate((800, 790, 820))]
+    found = compare([*slow, *fast], "engine")
+    duration = found.sides[1].figures["duration_s"]
+    assert duration.spread.n == 3
+    assert duration.spread.median == pytest.approx(0.8)
+    assert duration.ratio == pytest.approx(0.8)
+    assert duration.ratio_range is not None
+    assert list(duration.ratio_range) == pytest.approx([0.79 / 1.02, 0.82 / 0.98])
+    assert duration.verdict == "better"
+    assert found.sides[1].figures["output_tokens_per_s"].verdict == "better"
+    assert found.sides[0].figures["duration_s"].verdict == "same"
+    back = compare([*fast, *slow], "engine")
+    assert back.sides[1].figures["duration_s"].verdict == "worse"
+    assert back.sides[1].figures["output_tokens_per_s"].verdict == "worse"
+
+
+def test_ranges_that_touch_are_the_same() -> None:
+    one = [make_result(took_ms=ms) for ms in (1000, 1020, 980)]
+    other = [make_result(took_ms=ms, target=TGI) for ms in (990, 970, 960)]
+    assert compare([*one, *other], "engine").sides[1].figures["duration_s"].verdict == "same"
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"target": TGI | {"hardware": "H100"}}, "hardware"),
+        ({"target": TGI | {"precision": "FP8"}}, "precision"),
+        ({"target": TGI | {"flag_class": "matched"}}, "flag_class"),
+        ({"target": TGI | {"gpus": 2}}, "gpus"),
+        ({"target": TGI | {"model": "Qwen/Qwen2.5-7B-Instruct"}}, "model"),
+        ({"target": TGI | {"endpoint": "native"}}, "endpoint"),
+        ({"target": TGI, "simulated": True}, "simulated"),
+        ({"target": TGI, "workload": {"output_tokens": FixedLength(tokens=4)}}, "workload.output_tokens.tokens"),
+        ({"target": TGI, "workload": {"lengths": "overlay"}}, "workload.lengths"),
+        ({"target": TGI, "workload": {"socket": {"connections": "reused"}}}, "workload.socket.connections"),
+        ({"target": TGI, "workload": {"temperature": 0.7}}, "workload.temperature"),
+    ],
+)
+def test_whatever_else_differs_is_named_with_both_values(change: dict[str, Any], field: str) -> None:
+    other = make_result(**change)
+    found = compare([make_result(), other], "engine", ["a", "b"])
+    assert field in fields_that_differ(found)
+    difference = next(one for one in found.differences if one.field == field)
+    assert set(difference.values) == {"a", "b"}
+    assert difference.values["a"] != difference.values["b"]
+
+
+@pytest.mark.parametrize(
+    ("axis", "change"),
+    [
+        ("version", {"version": "0.33.0"}),
+        ("model", {"target": {"model": "Qwen/Qwen2.5-7B-Instruct"}}),
+        ("flags", {"target": {"flags": ("--enforce-eager",), "flag_class": "matched"}}),
+        ("flag_class", {"target": {"flags": ("--enforce-eager",), "flag_class": "matched"}}),
+        ("precision", {"target": {"precision": "AWQ", "model": "mistralai/Mistral-7B-Instruct-v0.2-AWQ"}}),
+        ("hardware", {"target": {"hardware": "H100"}}),
+        ("gpus", {"target": {"gpus": 2, "flags": ("--tensor-parallel-size=2",)}}),
+        ("endpoint", {"target": {"endpoint": "chat"}}),
+        ("output_tokens", {"workload": {"output_tokens": FixedLength(tokens=4)}}),
+        (
+            "input_tokens",
+            {"workload": {"prompts": {"kind": "synthetic", "input_tokens": {"tokens": 9, "kind": "fixed"}}}},
+        ),
+        ("socket", {"workload": {"socket": {"quick_ack": False}}}),
+    ],
+)
+def test_each_axis_sets_its_own_fields_free_and_no_others(axis: str, change: dict[str, Any]) -> None:
+    pair = [make_result(), make_result(**change)]
+    # tokens off plan are not this test's matter
+    for result in pair:
+        result["validity"] = {"state": "VALID", "reasons": []}
+    assert compare(pair, axis).comparable
+    for other in AXES.keys() - {axis, "flags", "flag_class", "gpus", "engine", "precision"}:
+        assert not compare(pair, other).comparable
+
+
+def test_concurrency_is_an_axis_of_the_closed_loop() -> None:
+    def at(concurrency: int, requests: int) -> dict[str, Any]:
+        records = [make_record(k) for k in range(requests)]
+        return make_result(records, workload={"arrival": ClosedLoop(concurrency=concurrency)})
+
+    found = compare([at(1, 10), at(8, 80)], "concurrency")
+    assert found.comparable
+    assert [side.value for side in found.sides] == ["1", "8"]
+    assert "workload.requests differs with concurrency (1: 10, 8: 80)" in found.notes
+    burst = compare([at(1, 10), make_result()], "concurrency")
+    assert "workload.arrival.kind" in fields_that_differ(burst)
+
+
+def test_a_side_must_be_of_one_kind_even_in_what_the_axis_sets_free() -> None:
+    mixed = [make_result(), make_result(version="0.33.0"), make_result(target=TGI)]
+    assert fields_that_differ(compare(mixed, "engine")) == ["version"]
+
+
+def test_launched_flags_count_as_flags() -> None:
+    eager = Launched(model_path="m", args=("--enforce-eager",))
+    pair = [make_result(target={"reach": Launched(model_path="m")}), make_result(target={"reach": eager})]
+    assert fields_that_differ(compare(pair, "version")) == ["flags"]
+    assert [side.value for side in compare(pair, "flags").sides] == ["none", "--enforce-eager"]
+
+
+def test_a_run_that_is_not_valid_is_left_out() -> None:
+    failed = make_result([make_record(k, failure=FailureKind.ABORTED) for k in range(10)], target=TGI)
+    found = compare([make_result(), failed], "engine", ["good", "bad"])
+    assert not found.comparable
+    assert [(one.run, one.state) for one in found.left_out] == [("bad", "INVALID")]
+    assert "failures" in found.left_out[0].reasons
+    assert found.notes == ("nothing to compare with: all VALID runs have engine vllm (1 left out as not VALID)",)
+    beside = compare([make_result(), failed, make_result(target=TGI, took_ms=500)], "engine")
+    assert beside.comparable
+    assert beside.sides[1].runs == ("run 3",)
+
+
+@pytest.mark.parametrize("results", [[], [make_result([make_record(failure=FailureKind.ABORTED)])]])
+def test_nothing_valid_is_nothing_to_compare(results: list[dict[str, Any]]) -> None:
+    found = compare(results, "engine")
+    assert not found.comparable
+    assert found.notes == (f"nothing to compare: none of the {len(results)} runs is VALID",)
+
+
+def test_an_axis_nobody_knows_is_refused_by_name() -> None:
+    with pytest.raises(SpecError, match="axis must be one of engine, version") as caught:
+        compare([make_result()], "colour")
+    assert caught.value.field == "axis"
+
+
+def test_natural_lengths_are_never_ranked_by_tokens_over_time() -> None:
+    natural = {"lengths": "natural"}
+    found = compare([make_result(workload=natural), make_result(workload=natural, target=TGI)], "engine")
+    assert found.comparable
+    figures = found.sides[1].figures
+    assert "ttft_s.p50" in figures
+    assert not {"output_tokens_per_s", "duration_s", "e2e_s.p50", "requests_per_s"} & figures.keys()
+    assert any("nothing is ranked" in note for note in found.notes)
+
+
+def test_matched_lengths_must_have_given_the_same_tokens() -> None:
+    def matched(tokens: int, **target: Any) -> dict[str, Any]:
+        given = {"lengths": "length-matched", "matched_output_tokens": (tokens,) * 10, "name": f"as {tokens}"}
+        return make_result(
+            [make_record(k, engine_output_tokens=tokens) for k in range(10)], workload=given, target=target
+        )
+
+    same = [matched(3, engine="tgi"), matched(3)]
+    assert compare(same, "engine").comparable
+    other = [matched(3, engine="tgi"), matched(2)]
+    other[1]["validity"] = {"state": "VALID", "reasons": []}
+    assert fields_that_differ(compare(other, "engine")) == ["output_tokens"]
+
+
+def test_two_models_are_noted_as_two_tokenizers() -> None:
+    found = compare([make_result(), make_result(target={"model": "Qwen2.5-7B-Instruct"})], "model")
+    assert any("two tokenizers" in note for note in found.notes)
+
+
+def test_different_seeds_and_totals_are_noted() -> None:
+    fewer = make_result([make_record(k, engine_output_tokens=2) for k in range(10)], target=TGI, seed=1)
+    fewer["validity"] = {"state": "VALID", "reasons": []}
+    notes = compare([make_result(), fewer], "engine").notes
+    assert "output tokens differ (vllm: 30, tgi: 20)" in notes
+    assert "prompts were drawn from different seeds" in notes
+
+
+def test_the_same_model_under_another_organisation_is_the_same() -> None:
+    local = make_result(target=TGI | {"model": "/models/mistral-7b-instruct-v0.2"})
+    assert compare([make_result(), local], "engine").comparable
+
+
+def test_an_answer_is_plain_json() -> None:
+    found = compare([make_result(), make_result(target=TGI)], "engine").to_json()
+    assert json.loads(json.dumps(found))["sides"][1]["figures"]["duration_s"]["ratio"] == 1

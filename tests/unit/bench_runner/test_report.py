@@ -1,0 +1,85 @@
+"""A RunResult as a person reads it."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench_runner.report import print_report, to_text
+from engines.contract import FailureKind
+from tests.fakes.records import make_record
+from tests.fakes.results import make_result
+
+
+def row(text: str, start: str) -> list[str]:
+    return next(line for line in text.splitlines() if line.split()[:1] == [start]).split()
+
+
+def test_a_valid_run() -> None:
+    text = to_text(make_result(took_ms=1000))
+    assert "vllm 0.32.0 · mistralai/Mistral-7B-Instruct-v0.2 · tiny · A100-80GB · BF16" in text
+    assert "VALID" in text.splitlines()[1]
+    assert "SIMULATED" not in text
+    assert "requests 10, successes 10\n" in text
+    assert "output tokens 30 (counted by: usage; planned 30, engine 30, local –)" in text
+    assert row(text, "duration") == ["duration", "1.000", "s"]
+    assert row(text, "output_tokens_per_s") == ["output_tokens_per_s", "30.00", "tokens/s"]
+    assert row(text, "failure_rate") == ["failure_rate", "0.0", "%"]
+    assert row(text, "ttft")[:4] == ["ttft", "ms", "10", "100.00"]
+    assert "described, not claimed" in text
+
+
+def test_long_latencies_are_in_seconds() -> None:
+    text = to_text(make_result(took_ms=20_000))
+    assert row(text, "e2e")[:4] == ["e2e", "s", "10", "20.00"]
+    assert row(text, "ttft")[:4] == ["ttft", "ms", "10", "2,000.0"]
+
+
+def test_simulated_is_marked() -> None:
+    text = to_text(make_result(simulated=True))
+    assert text.startswith("SIMULATED: not a measurement of a real engine\n")
+    assert row(text, "roofline_ratio")[2:] == ["%", "(an", "input", "of", "the", "simulation)"]
+    assert row(to_text(make_result()), "roofline_ratio")[2:] == ["%"]
+
+
+def test_failures_and_reasons_are_in_words() -> None:
+    failed = [make_record(k, events_ms=(), failure=FailureKind.REJECTED) for k in range(2)]
+    result = make_result([*failed, *(make_record(k) for k in range(2, 10))])
+    text = to_text(result, width=200)
+    assert "INVALID" in text
+    assert "invalid: 2 of 10 requests failed (20.0%): 2 rejected" in text
+    assert "[failures]" in text
+    assert "requests 10, successes 8, failed: 2 rejected" in text
+
+
+def test_a_run_without_a_success_shows_no_latencies_and_no_zeros() -> None:
+    text = to_text(make_result([make_record(0, events_ms=(), failure=FailureKind.CONNECT)]), width=200)
+    assert "none of 1 requests succeeded" in text
+    assert "output tokens – (counted by: nobody" in text
+    assert "tokens_per_s" not in text
+    assert "ttft" not in text
+
+
+def test_a_run_that_measured_nothing_says_why() -> None:
+    result = make_result([]) | {"summary": {}, "outcome": "failed", "error": "connection refused", "notes": ["a note"]}
+    text = to_text(result)
+    assert "failed: connection refused" in text
+    assert "note: a note" in text
+
+
+def test_what_an_engine_wrote_cannot_steer_the_terminal() -> None:
+    result = make_result() | {"outcome": "failed", "error": "\x1b[2J[bold]gone[/bold]\x07"}
+    text = to_text(result)
+    assert "\x1b" not in text
+    assert "\x07" not in text
+    assert "[bold]gone[/bold]" in text
+
+
+def test_claimed_percentiles_have_no_mark() -> None:
+    records = [make_record(k) for k in range(500)]
+    looped = make_result(records, workload={"arrival": {"kind": "closed_loop", "concurrency": 4}})
+    assert "*" not in to_text(looped)
+
+
+def test_it_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    print_report(make_result())
+    assert "duration" in capsys.readouterr().out
