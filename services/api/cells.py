@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from statistics import median, stdev
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from services.api.schemas import CellOut, Spread
+from bench_runner.measure.repeats import spreads_of
+from bench_runner.measure.stats import spread
+from services.api.schemas import CellOut, SpreadOut
 from services.store.rows import ENDED, Run, RunMetrics, RunStatus
 
 METRICS = tuple(RunMetrics.__dataclass_fields__)
 
 
-def summarise_cells(runs: Sequence[Run]) -> list[CellOut]:
+def summarise_cells(runs: Sequence[Run], summaries: Mapping[str, Mapping[str, Any]]) -> list[CellOut]:
     """Cells in the order in which the job first names them.
 
     Metrics are over VALID runs; where there is none, over all that completed, and the cell says so.
+
+    Args:
+        runs: of one job, in its order.
+        summaries: run id -> its Summary, where it has a result.
     """
     cells: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         cells.setdefault((run.target, run.workload), []).append(run)
-    return [_summarise(cell) for cell in cells.values()]
+    return [_summarise(cell, summaries) for cell in cells.values()]
 
 
-def _summarise(cell: Sequence[Run]) -> CellOut:
+def _summarise(cell: Sequence[Run], summaries: Mapping[str, Mapping[str, Any]]) -> CellOut:
     first = cell[0]
     completed = [run for run in cell if run.status == RunStatus.COMPLETED]
     valid = [run for run in completed if run.validity == "VALID"]
+    basis = valid or completed
     told = {run.simulated for run in cell if run.simulated is not None}
+    figures = spreads_of([summaries[run.id] for run in basis if run.id in summaries])
     return CellOut(
         target=first.target,
         workload=first.workload,
@@ -40,21 +48,12 @@ def _summarise(cell: Sequence[Run]) -> CellOut:
         valid=len(valid),
         rankable=len(valid) == len(cell),
         basis="valid" if valid else "not valid",
-        metrics=spreads([run.metrics for run in valid or completed]),
+        metrics=_hot_metrics([run.metrics for run in basis]),
+        figures={name: SpreadOut.model_validate(one) for name, one in figures.items()},
     )
 
 
-def spreads(metrics: Sequence[RunMetrics]) -> dict[str, Spread]:
+def _hot_metrics(metrics: Sequence[RunMetrics]) -> dict[str, SpreadOut]:
     """Median and spread of each metric that at least one run gave."""
-    found: dict[str, Spread] = {}
-    for name in METRICS:
-        values = [float(v) for m in metrics if (v := getattr(m, name)) is not None]
-        if values:
-            found[name] = Spread(
-                n=len(values),
-                median=median(values),
-                min=min(values),
-                max=max(values),
-                stddev=stdev(values) if len(values) > 1 else None,
-            )
-    return found
+    found = {name: spread([float(v) for m in metrics if (v := getattr(m, name)) is not None]) for name in METRICS}
+    return {name: SpreadOut.model_validate(one) for name, one in found.items() if one is not None}

@@ -135,14 +135,14 @@ class RunState(Answer):
     error: str | None
 
 
-class Spread(Answer):
-    """One metric over the repeats of a cell."""
+class SpreadOut(Answer):
+    """One metric over the repeats of a cell; every repeat is one sample."""
 
     n: int = Field(description="repeats that gave it")
     median: float
     min: float
     max: float
-    stddev: float | None = Field(description="sample standard deviation over repeats; null below two")
+    relative: float | None = Field(description="half the range over the median; null for one repeat")
 
 
 class CellOut(Answer):
@@ -159,7 +159,8 @@ class CellOut(Answer):
     valid: int
     rankable: bool = Field(description="every repeat ended and all of them are VALID")
     basis: str = Field(description='"valid": metrics over VALID runs; "not valid": none is, so over all results')
-    metrics: dict[str, Spread] = Field(description="metric -> median and spread; only metrics that a run gave")
+    metrics: dict[str, SpreadOut] = Field(description="hot metric, as a run's `metrics` name it -> median and spread")
+    figures: dict[str, SpreadOut] = Field(description='every figure that all repeats gave, such as "ttft_s.p50"')
 
 
 class JobDetailOut(JobOut):

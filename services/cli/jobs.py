@@ -224,7 +224,7 @@ def print_job(job: dict[str, Any]) -> None:
                 f"{cell['valid']} of {cell['repeats']}",
                 shown(metrics.get("input_tokens_per_s", {}).get("median")),
                 shown(output.get("median")),
-                shown(output.get("stddev")),
+                shown((output["max"] - output["min"]) / 2) if output.get("n", 0) > 1 else None,
                 shown(metrics.get("duration_s", {}).get("median"), 3),
                 shown(metrics.get("ttft_p50_s", {}).get("median"), 1, 1000),
             )

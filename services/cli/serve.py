@@ -145,7 +145,7 @@ def _again(which: str) -> list[str]:
 
 def _start(command: list[str]) -> subprocess.Popen[bytes]:
     # A parent that is killed must not leave a service behind that nobody watches.
-    return subprocess.Popen(command, preexec_fn=_end_with_parent)  # noqa: PLW1509  this process has one thread
+    return subprocess.Popen(command, preexec_fn=_end_with_parent)
 
 
 def _end_with_parent() -> None:

@@ -175,7 +175,7 @@ def _refusal(answer: httpx.Response) -> Refused:
     try:
         problem = answer.json()
         lines = [f"{e['field']}: {e['problem']} ({e['mend']})" for e in problem["errors"]]
-        return Refused("\n  ".join([f"{problem['title']}: {problem['detail']}", *lines]), code)
+        return Refused("\n  ".join([f"{problem['title']}:", *lines] if lines else [problem["detail"]]), code)
     except (ValueError, KeyError, TypeError):
         return Refused(f"answers {answer.status_code}; is this an enginebench service?", code)
 
@@ -187,13 +187,13 @@ def print_json(value: object) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Columns whose heading ends in a unit are right-aligned; nothing is cut when it goes to a file."""
+    """Columns whose heading ends in a unit are right-aligned; to a file or a pipe nothing is cut."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(title=title or None, title_justify="left", header_style="bold")
     for column in columns:
-        numeric = column.endswith(("/s", " s", " ms", "n", "%"))
+        numeric = column.endswith(("/s", " s", " ms", "ratio"))
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*("–" if cell is None else str(cell) for cell in row))

@@ -168,12 +168,11 @@ def _resolve_arm(choice: str | TargetArm | NamedTarget, stored: Mapping[str, Tar
         return Arm(choice.name, choice.spec)
     name = choice if isinstance(choice, str) else choice.like
     if name not in stored:
-        known = ", ".join(sorted(stored)[:10]) or "none yet"
         raise BadInput(
             Problem(
                 field if isinstance(choice, str) else f"{field}.like",
                 f"there is no stored target {name!r}",
-                f"create it with POST /v1/targets, or use a stored one ({known})",
+                "create it with POST /v1/targets, or name one of GET /v1/targets",
             )
         )
     if isinstance(choice, str):

@@ -11,7 +11,10 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 #: What a LogRecord has of its own; anything else came in through `extra`.
-_OWN = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {"message", "asctime", "taskName"}
+_OWN = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {
+    *("message", "asctime", "taskName"),
+    "color_message",  # uvicorn's event once more, with escapes
+}
 #: Shorter ones would cut ordinary words.
 _SHORTEST_SECRET = 4
 CUT = "[secret]"

@@ -25,6 +25,7 @@ from services.domain.job import JOB_EXAMPLE, JobSpec, TargetArm
 from services.store.database import Database
 from services.store.jobs import cancel_job, enqueue, get_job, list_jobs, runs_of_job
 from services.store.rows import RunStatus
+from services.store.summaries import summaries_of_job
 from services.store.targets import get_target
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -112,7 +113,7 @@ def get_one_job(job_id: JobId, store: Store) -> JobDetailOut:
         **JobOut.model_validate(job).model_dump(),
         spec=dict(job.spec),
         runs=[RunState.model_validate(run) for run in runs],
-        cells=summarise_cells(runs),
+        cells=summarise_cells(runs, summaries_of_job(store, job_id)),
     )
 
 
