@@ -75,7 +75,8 @@ DESCRIPTIONS: dict[str, str] = {
 _SUFFIXES = (".yaml", ".yml", ".json")
 #: Far above any workload that somebody writes; a file beyond it is something else.
 _MAX_FILE_BYTES = 16 * 2**20
-#: Fields whose value is one of several kinds; pydantic names the kind in an error's place, right behind the field.
+#: Fields whose value is one of several kinds; pydantic names the kind in an error's place, right behind the field, as
+#: it names the two types of `warmup_batches`.
 _UNIONS = frozenset({"prompts", "input_tokens", "output_tokens", "arrival"})
 _KINDS = frozenset({"synthetic", "text", "dataset", "fixed", "uniform", "normal", "list", "burst", "closed_loop"})
 _MOST_MISTAKES = 5
@@ -162,16 +163,18 @@ def apply_overrides(
     if not update:
         return workload
     changed = parse_workload(workload.model_dump() | update)
-    if changed == workload:
-        return workload
-    flags = {
-        "requests": requests,
-        "input": input_tokens,
-        "output": output_tokens,
-        "concurrency": concurrency,
-        "warmup": warmup_batches,
-    }
-    name = workload.name + "".join(f"+{flag}={value}" for flag, value in flags.items() if value is not None)
+    marks = [
+        f"+{flag}={value}"
+        for flag, value, field in (
+            ("requests", requests, "requests"),
+            ("input", input_tokens, "prompts"),
+            ("output", output_tokens, "output_tokens"),
+            ("concurrency", concurrency, "arrival"),
+            ("warmup", warmup_batches, "warmup_batches"),
+        )
+        if getattr(changed, field) != getattr(workload, field)
+    ]
+    name = workload.name + "".join(marks)
     return changed.model_copy(update={"name": name if len(name) <= 100 else "custom"})
 
 
@@ -215,5 +218,9 @@ def _explain(error: ValidationError, where: str) -> SpecError:
 
 def _dotted(loc: tuple[int | str, ...]) -> str:
     """An error's place as a person would write it: without the kinds that pydantic puts behind a union's field."""
-    kept = [part for before, part in zip((None, *loc), loc, strict=False) if not (before in _UNIONS and part in _KINDS)]
-    return ".".join(str(part) for part in kept)
+    kept = [
+        str(part)
+        for before, part in zip((None, *loc), loc, strict=False)
+        if not (before in _UNIONS and part in _KINDS) and before != "warmup_batches"
+    ]
+    return ".".join(kept)

@@ -94,7 +94,7 @@ class RemoteTokenizer:
 
     def __init__(
         self,
-        tokenize: Callable[[str], tuple[int, ...]],
+        tokenize: Callable[[str], tuple[int, ...] | None],
         *,
         name: str = "the engine's /tokenize",
         special_ids: frozenset[int] = frozenset(),
@@ -102,8 +102,8 @@ class RemoteTokenizer:
         """Asks the engine at once, to learn what it puts in front of a text.
 
         Args:
-            tokenize: ids of a text as the engine sees it as a completion prompt. May raise EngineError, OSError or
-                ValueError.
+            tokenize: ids of a text as the engine sees it as a completion prompt, `None` where it gives none. May
+                raise EngineError, OSError or ValueError.
             name: for the run's record.
             special_ids: ids known to be special; those in front of every text are found out.
         """
@@ -116,13 +116,13 @@ class RemoteTokenizer:
     def encode(self, text: str) -> tuple[int, ...]:
         """Ids of `text` as the engine gives them."""
         try:
-            ids = tuple(self._tokenize(text))
+            ids = self._tokenize(text)
         except (EngineError, OSError, ValueError) as error:
             raise TokenizerError(
                 f"{self.name} did not count a prompt: {error}; give the model's tokenizer.json to count locally",
                 field=_FIELD,
             ) from error
-        if text and not ids:
+        if ids is None or (text and not ids):
             raise TokenizerError(
                 f"{self.name} gave no tokens for a text; give the model's tokenizer.json to count locally", field=_FIELD
             )
@@ -160,6 +160,33 @@ class ApproximateTokenizer:
             "give the model's tokenizer.json, or ask for prompts as text",
             field=_FIELD,
         )
+
+
+def choose_tokenizer(
+    path: str | None, tokenize: Callable[[str], tuple[int, ...] | None] | None, *, adds_bos: bool = True
+) -> Tokenizer:
+    """The best there is: the named file, else the engine's own, else an estimate.
+
+    Args:
+        path: file or folder; `None`: not given.
+        tokenize: as RemoteTokenizer takes it; `None`, or giving `None`: the engine has no route for it.
+        adds_bos: the engine adds special tokens to a text completion at all.
+
+    Raises:
+        TokenizerError: the named file is no tokenizer, or the engine fails to answer.
+    """
+    if path is not None:
+        return open_tokenizer(path, adds_bos=adds_bos)
+    if tokenize is None:
+        return ApproximateTokenizer()
+    try:
+        offered = tokenize(_UNRELATED[0]) is not None
+    except (EngineError, OSError, ValueError) as error:
+        raise TokenizerError(
+            f"the engine's /tokenize did not answer: {error}; give the model's tokenizer.json to count locally",
+            field=_FIELD,
+        ) from error
+    return RemoteTokenizer(tokenize) if offered else ApproximateTokenizer()
 
 
 def open_tokenizer(path: str | Path, *, adds_bos: bool = True) -> LocalTokenizer:

@@ -109,7 +109,8 @@ def draw(
                 notes.append("every request carries the same prompt, so a prefix cache serves all but the first")
         case DatasetPrompts() as dataset:
             order = open_stream("dataset-order", seed, attempt)
-            prompts, outputs = _pick_entries(dataset, outputs, room, order, repeat, notes)
+            matched = workload.matched_output_tokens is not None
+            prompts, outputs = _pick_entries(dataset, outputs, room, order, repeat, notes, matched=matched)
             if attempt > 1:
                 notes.append("a further attempt draws from the same dataset, so prompts of earlier ones may recur")
         case _ as unknown:
@@ -199,9 +200,11 @@ def _fit_lengths(
     long = sorted({i for i, o in pairs if not room.holds(i, o)})
     short = sorted({i for i, _ in pairs if i < least})
     if long:
-        notes.append(f"input lengths left out, with their output beyond the context of {room.context_tokens}: {long}")
+        limit = f"too long for the context of {room.context_tokens} with their output"
+        notes.append(f"input lengths left out, {limit}: {', '.join(map(str, long))}")
     if short:
-        notes.append(f"input lengths left out, no room for a word beside BOS and template ({least - 1}): {short}")
+        limit = f"no room for a word beside BOS and template ({least - 1} tokens)"
+        notes.append(f"input lengths left out, {limit}: {', '.join(map(str, short))}")
     kept = [(i, o) for i, o in pairs if room.holds(i, o) and i >= least]
     if not kept:
         raise SpecError(
@@ -212,9 +215,19 @@ def _fit_lengths(
 
 
 def _pick_entries(
-    dataset: DatasetPrompts, outputs: list[int], room: _Room, order: random.Random, repeat: int, notes: list[str]
+    dataset: DatasetPrompts,
+    outputs: list[int],
+    room: _Room,
+    order: random.Random,
+    repeat: int,
+    notes: list[str],
+    *,
+    matched: bool,
 ) -> tuple[list[Prompt], list[int]]:
-    """Entries in a seeded order, each repeat starting where the one before ended; those too long are passed over."""
+    """Entries in a seeded order, each repeat starting where the one before ended; those too long are passed over.
+
+    An entry's own output length goes before the drawn one in `outputs`, unless that was `matched` to another run.
+    """
     entries = read_dataset(dataset.path, dataset.format)
     wanted = len(outputs)
     if len(entries) < wanted:
@@ -230,7 +243,9 @@ def _pick_entries(
     passed_over = 0
     for entry in shuffled[start:] + shuffled[:start]:
         prompt = room.prompt(entry.prompt)
-        output = _entry_output(entry, outputs[len(prompts)], room)
+        output = outputs[len(prompts)]
+        if not matched:
+            output = _own_output(entry, room) or output
         if room.holds(prompt.tokens, output):
             prompts.append(prompt)
             lengths.append(output)
@@ -253,13 +268,11 @@ def _pick_entries(
     return prompts, lengths
 
 
-def _entry_output(entry: Entry, planned: int, room: _Room) -> int:
-    """The entry's own output length where it has one; matched lengths were settled before."""
-    if entry.output_tokens is not None:
-        return entry.output_tokens
+def _own_output(entry: Entry, room: _Room) -> int | None:
+    """The output length that the dataset gives for an entry; `None` where it gives none."""
     if entry.answer is not None:
         return max(1, room.tokenizer.count(entry.answer) - int(room.tokenizer.bos))
-    return planned
+    return entry.output_tokens
 
 
 def _write(lengths: Sequence[int], words: random.Random, room: _Room, *, as_ids: bool = False) -> list[Prompt]:
