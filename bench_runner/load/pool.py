@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import ssl
 
     from bench_runner.load.planfile import Plan
+    from bench_runner.load.tls import TlsStream
 
 #: connections that may be opening at once: more overrun small listen backlogs, and each lost SYN costs a second
 MAX_OPENING = 64
@@ -150,12 +151,27 @@ class Pool:
         (self.bound if connection.bound else self.idle).append(connection)
 
     def wither(self, connection: Connection) -> None:
-        """Something came on an idle connection: the server closed it, or speaks out of turn. It is of no more use."""
+        """Something came on an idle connection: the server closed it or speaks out of turn, so it is of no more use.
+
+        Only TLS may say something between responses (session tickets come when they like).
+        """
+        if connection.tls is not None and self._is_alive(connection, connection.tls):
+            return
         self.idle.remove(connection)
         if connection.served:
             self.drop(connection)
         else:
             self.fail(connection, "closed by the server before the request was sent")
+
+    @staticmethod
+    def _is_alive(connection: Connection, tls: TlsStream) -> bool:
+        try:
+            received = connection.sock.recv(READ_BYTES)
+            return bool(received) and tls.decrypt(received) == (b"", False)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
 
     def expire(self, now_ns: int) -> None:
         """Gives up those that were not open in time."""

@@ -41,7 +41,12 @@ def assert_two_kept_one_stopped(outcome_captures: list[tuple[str, bytes]]) -> No
 def test_cancel_keeps_what_was_measured(tmp_path: Path) -> None:
     control = RunControl()
     with scripted_server(answer_two_then_stall) as server:
-        timer = Timer(0, lambda: (wait_until_stalled(server), control.cancel()))
+
+        def cancel() -> None:
+            wait_until_stalled(server)
+            control.cancel()
+
+        timer = Timer(0, cancel)
         timer.start()
         outcome = drive(closed_loop(tmp_path / "spool", server.port, 4, 1), control)
         timer.join()

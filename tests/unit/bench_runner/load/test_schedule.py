@@ -44,10 +44,11 @@ def test_a_closed_loop_request_is_due_when_its_slot_became_free() -> None:
     assert schedule.next_ns == START_NS
     schedule.mark(START_NS)
     assert schedule.take() == (0, START_NS)
-    assert not schedule.sendable
+    sendable = [schedule.sendable]
     schedule.release(START_NS + 50)
     schedule.mark(START_NS + 80)
-    assert schedule.sendable
+    sendable.append(schedule.sendable)
+    assert sendable == [False, True]
     assert schedule.take() == (1, START_NS + 50)
     assert schedule.next_ns is None
 
