@@ -81,7 +81,7 @@ class AddressPolicy:
             if _in_any(seen, [ipaddress.ip_network(network) for network in self.allow_private]):
                 return None
             return "is in a private range; allow its network in the service's settings to benchmark it"
-        if seen.is_reserved or not seen.is_global:
+        if seen.is_reserved or not seen.is_global or (seen.version == 6 and seen.is_site_local):
             return "is in a reserved range"
         return None
 

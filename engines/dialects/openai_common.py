@@ -1,7 +1,7 @@
 """What OpenAI's text and chat completions share: usage, choices, token counts of chunks.
 
 Chunks are not tokens. How many tokens a chunk carried is known from its token ids, or from running usage, which is
-told apart from usage that comes once at the end: it is on every chunk that has choices. Where neither is there, a
+told apart from usage that comes once at the end: it is on every chunk that has text. Where neither is there, a
 chunk with text counts as an event of unknown tokens, and a chunk without text as none (it may be part of a character,
 or nothing: the wire does not tell). Choices beyond the first are taken as they come: the tokens of all of them count,
 as the engine's own usage does, and each must have a finish reason.
@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engines.contract import Capture, Completion
-from engines.dialects.http1 import ParsedResponse
-from engines.dialects.reading import Tally, count, header_count, understand
+from engines.dialects.reading import Tally, count, understand
 
 #: generated text of one choice: (choice) -> text; "" where it has none
 TextOf = Callable[[dict[str, Any]], str]
@@ -42,11 +41,11 @@ class Chunks:
 
     def settle(self, tally: Tally) -> None:
         """Turns chunks into token events."""
-        is_running = all(row.running >= 0 for row in self.rows)
+        is_running = all(row.running >= 0 for row in self.rows if row.has_text)
         before: dict[int, int] = {}
         for row in self.rows:
             tokens = row.ids
-            if is_running:
+            if is_running and row.running >= 0:
                 gained = row.running - before.get(row.choice, 0)
                 before[row.choice] = row.running
                 if tokens < 0 and gained >= 0:
@@ -80,11 +79,7 @@ def decode_openai(capture: Capture, delta_text: TextOf, answer_text: TextOf) -> 
         if tokens > 0 or any(text for _, text, _ in choices):
             tally.add_event(read, tokens)
 
-    def finish(tally: Tally, parsed: ParsedResponse) -> None:
-        chunks.settle(tally)
-        _take_headers(tally, parsed)
-
-    return understand(capture, take_event, take_answer, finish)
+    return understand(capture, take_event, take_answer, chunks.settle)
 
 
 def _choices(tally: Tally, value: dict[str, Any], text_of: TextOf) -> list[tuple[int, str, int]]:
@@ -107,8 +102,7 @@ def _choices(tally: Tally, value: dict[str, Any], text_of: TextOf) -> list[tuple
         if text:
             tally.add_text(index, text)
         # An empty finish reason is how TGI says that there is none yet.
-        reason = choice.get("finish_reason")
-        tally.finish_reasons[index] = (reason if isinstance(reason, str) else "") or tally.finish_reasons.get(index)
+        tally.add_finish(index, choice.get("finish_reason"))
         ids = choice.get("token_ids")
         found.append((index, text, _take_ids(tally, ids) if isinstance(ids, list) else -1))
     return found
@@ -129,18 +123,10 @@ def _take_usage(tally: Tally, value: dict[str, Any]) -> int | None:
     if output is not None:
         tally.output_tokens = output
         tally.count_source = "usage"
+    # TGI says 0 where it did not stream, and has the count in a header: no prompt has no tokens.
     tally.input_tokens = count(usage.get("prompt_tokens")) or tally.input_tokens
     details = usage.get("prompt_tokens_details")
     if isinstance(details, dict):
         cached = count(details.get("cached_tokens"))
         tally.cached_tokens = tally.cached_tokens if cached is None else cached
     return output
-
-
-def _take_headers(tally: Tally, parsed: ParsedResponse) -> None:
-    """TGI counts prompts of unstreamed answers in a header; its usage says 0 there, which no prompt has."""
-    if tally.input_tokens is None:
-        tally.input_tokens = header_count(parsed, "x-prompt-tokens")
-    if tally.output_tokens is None:
-        tally.output_tokens = header_count(parsed, "x-generated-tokens")
-        tally.count_source = None if tally.output_tokens is None else "headers"

@@ -58,6 +58,11 @@ class Tally:
         self.event_reads.append(read)
         self.event_tokens.append(tokens)
 
+    def add_finish(self, choice: int, reason: Any) -> None:
+        """What a choice says of its end; anything but a text that says something is not an end yet."""
+        said = clean(reason, 100) if isinstance(reason, str) else ""
+        self.finish_reasons[choice] = said or self.finish_reasons.get(choice)
+
     def add_text(self, choice: int, text: str) -> None:
         """More generated text of one choice."""
         self.texts.setdefault(choice, []).append(text)
@@ -155,25 +160,42 @@ def read_answer(tally: Tally, parsed: ParsedResponse, reads: Reads, take: TakeAn
 
 
 def understand(
-    capture: Capture, take_event: TakeEvent, take_answer: TakeAnswer, finish: Callable[[Tally, ParsedResponse], None]
+    capture: Capture, take_event: TakeEvent, take_answer: TakeAnswer, settle: Callable[[Tally], None] | None = None
 ) -> Completion:
-    """Decodes a Capture. `finish` runs once all content was read. Never raises, whatever the bytes."""
+    """Decodes a Capture; never raises, whatever the bytes.
+
+    Args:
+        capture: what the load process kept.
+        take_event: understands one event of a stream.
+        take_answer: understands an answer that did not stream.
+        settle: runs once all content was read, for what only the whole tells.
+    """
     parsed = split_response(capture.body)
     reads = Reads(capture, parsed)
     tally = Tally()
     if parsed.status is not None and 200 <= parsed.status < 300:
-        content_type = parsed.header("content-type").lower()
         coding = parsed.header("content-encoding").lower()
         if coding not in ("", "identity"):
             tally.malformed = f"content-encoding {clean(coding, 40)!r}, which was not asked for"
         elif is_html(parsed):
             tally.malformed = html_text(parsed)
-        elif "event-stream" in content_type or parsed.content.startswith((b"data:", b":", b"event:")):
+        elif _is_stream(parsed):
             read_stream(tally, parsed, reads, take_event)
         elif parsed.complete:
             read_answer(tally, parsed, reads, take_answer)
-        finish(tally, parsed)
+        if settle is not None:
+            settle(tally)
+        _count_by_headers(tally, parsed)
     return conclude(capture, parsed, reads, tally)
+
+
+def _count_by_headers(tally: Tally, parsed: ParsedResponse) -> None:
+    """TGI's headers, for what the content does not count."""
+    if tally.input_tokens is None:
+        tally.input_tokens = header_count(parsed, "x-prompt-tokens")
+    if tally.output_tokens is None:
+        tally.output_tokens = header_count(parsed, "x-generated-tokens")
+        tally.count_source = None if tally.output_tokens is None else "headers"
 
 
 def conclude(capture: Capture, parsed: ParsedResponse, reads: Reads, tally: Tally) -> Completion:
@@ -203,7 +225,7 @@ def conclude(capture: Capture, parsed: ParsedResponse, reads: Reads, tally: Tall
         output_tokens=tally.output_tokens,
         count_source=tally.count_source,
         cached_tokens=tally.cached_tokens,
-        finish_reason=None if reason is None else clean(reason, 100),
+        finish_reason=reason,
         closed_ns=reads.stamp_ns(reads.last)[0] if whole else capture.ended_ns,
         status=parsed.status,
         failure=_failure(capture, parsed, tally),
@@ -241,6 +263,14 @@ def _failure(capture: Capture, parsed: ParsedResponse, tally: Tally) -> Failure 
         text = f"{len(tally.token_ids)} tokens arrived, the engine counted {told}"
         return Failure(FailureKind.INCOMPLETE, text, status)
     return None
+
+
+def _is_stream(parsed: ParsedResponse) -> bool:
+    """Events, whatever the content type says: gateways are seen to mislabel both ways."""
+    start = parsed.content[:16].lstrip()
+    if start.startswith((b"data:", b":", b"event:", b"{")):
+        return not start.startswith(b"{")
+    return "event-stream" in parsed.header("content-type").lower()
 
 
 def _shown(data: bytes) -> str:

@@ -1,12 +1,14 @@
-"""TGI's native routes: `POST /generate_stream`, one frame a token and no `[DONE]`, and `POST /generate`."""
+"""TGI's native routes: `POST /generate_stream`, one frame a token and no `[DONE]`, and `POST /generate`.
+
+An answer that did not stream counts its prompt in a header only: `details.prefill` is empty on flash models.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from engines.contract import Capture, Completion, Dialect, GenerationRequest
-from engines.dialects.http1 import ParsedResponse
-from engines.dialects.reading import Tally, count, header_count, understand
+from engines.dialects.reading import Tally, count, understand
 from engines.errors import RequestNotPossible
 
 
@@ -34,12 +36,10 @@ def _take_event(tally: Tally, value: dict[str, Any], read: int) -> None:
     text = token.get("text")
     if isinstance(text, str) and token.get("special") is not True:
         tally.add_text(0, text)
-    tally.finish_reasons.setdefault(0, None)
     _take_details(tally, value)
 
 
 def _take_answer(tally: Tally, value: dict[str, Any], read: int) -> None:
-    tally.finish_reasons.setdefault(0, None)
     _take_details(tally, value)
     details = value.get("details")
     tokens = details.get("tokens") if isinstance(details, dict) else None
@@ -66,27 +66,16 @@ def _take_details(tally: Tally, value: dict[str, Any]) -> None:
     details = value.get("details")
     if not isinstance(details, dict):
         return
-    reason = details.get("finish_reason")
-    if isinstance(reason, str) and reason:
-        tally.finish_reasons[0] = reason
+    tally.add_finish(0, details.get("finish_reason"))
     tally.output_tokens = count(details.get("generated_tokens"))
     tally.input_tokens = count(details.get("input_length"))
     if tally.output_tokens is not None:
         tally.count_source = "details"
 
 
-def _finish(tally: Tally, parsed: ParsedResponse) -> None:
-    """Answers that did not stream count the prompt in a header: `details.prefill` is empty on flash models."""
-    if tally.input_tokens is None:
-        tally.input_tokens = header_count(parsed, "x-prompt-tokens")
-    if tally.output_tokens is None:
-        tally.output_tokens = header_count(parsed, "x-generated-tokens")
-        tally.count_source = None if tally.output_tokens is None else "headers"
-
-
 def decode(capture: Capture) -> Completion:
     """Understands a response of either route."""
-    return understand(capture, _take_event, _take_answer, _finish)
+    return understand(capture, _take_event, _take_answer)
 
 
 TGI_GENERATE = Dialect(
