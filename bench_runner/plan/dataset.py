@@ -52,12 +52,13 @@ def read_dataset(path: str | Path, form: Literal["jsonl", "sharegpt"]) -> tuple[
 
 
 def _read_text(file: Path) -> str:
-    if file.is_dir() or (file.exists() and not file.is_file()):
-        _refuse(file, None, "not a regular file; give the path of a dataset file")
     try:
+        if file.exists() and not file.is_file():
+            _refuse(file, None, "not a regular file; give the path of a dataset file")
         raw = file.read_bytes()
-    except OSError as error:
-        _refuse(file, None, f"cannot be read: {error.strerror or error}; give the path of a readable file")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        _refuse(file, None, f"cannot be read: {reason}; give the path of a readable file")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import ValidationError
@@ -75,6 +75,8 @@ DESCRIPTIONS: dict[str, str] = {
 _SUFFIXES = (".yaml", ".yml", ".json")
 #: Far above any workload that somebody writes; a file beyond it is something else.
 _MAX_FILE_BYTES = 16 * 2**20
+#: A workload is four levels deep; `extra_body` may have some of its own.
+_MAX_DEPTH = 50
 #: Fields whose value is one of several kinds; pydantic names the kind in an error's place, right behind the field, as
 #: it names the two types of `warmup_batches`.
 _UNIONS = frozenset({"prompts", "input_tokens", "output_tokens", "arrival"})
@@ -97,10 +99,28 @@ def load_workload(name_or_path: str) -> WorkloadSpec:
             f"{', '.join(_SUFFIXES)}",
             field="workload",
         )
-    body = _read_body(path)
-    if isinstance(body, dict) and "name" not in body:
-        body = {"name": path.stem[:100] or "custom", **body}
-    return parse_workload(body, where=str(path))
+    form: Literal["json", "yaml"] = "json" if path.suffix.lower() == ".json" else "yaml"
+    return parse_workload_text(_read_text(path), form=form, where=str(path), name=path.stem)
+
+
+def parse_workload_text(
+    text: str, *, form: Literal["json", "yaml"], where: str = "workload", name: str = "custom"
+) -> WorkloadSpec:
+    """A workload from a YAML or JSON text, as a file or a request's body holds it.
+
+    Args:
+        text: what was read.
+        form: how to read it.
+        where: named in errors, such as the file.
+        name: of the workload, where the text gives none.
+
+    Raises:
+        SpecError: as `parse_workload`, and with the line where it is no YAML or JSON.
+    """
+    body = _parse_text(text, form, where)
+    if isinstance(body, dict):
+        body = {"name": name[:100] or "custom", **body}
+    return parse_workload(body, where=where)
 
 
 def parse_workload(body: object, *, where: str = "workload") -> WorkloadSpec:
@@ -178,26 +198,50 @@ def apply_overrides(
     return changed.model_copy(update={"name": name if len(name) <= 100 else "custom"})
 
 
-def _read_body(path: Path) -> object:
-    if not path.is_file():
-        raise SpecError(f"no workload file at {path}; give an existing file or a preset's name", field="workload")
+def _read_text(path: Path) -> str:
     try:
+        if not path.is_file():
+            raise SpecError(f"no workload file at {path}; give an existing file or a preset's name", field="workload")
         if path.stat().st_size > _MAX_FILE_BYTES:
             raise SpecError(f"{path} is larger than {_MAX_FILE_BYTES} bytes, no workload file", field="workload")
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise SpecError(f"cannot read {path}: {error.strerror or error}", field="workload") from error
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise SpecError(f"{path} is not UTF-8; save it as UTF-8", field="workload") from error
+    except OSError as error:
+        raise SpecError(f"cannot read {path}: {error.strerror or error}", field="workload") from error
+
+
+def _parse_text(text: str, form: str, where: str) -> Any:
+    """Plain JSON types out of YAML or JSON."""
     try:
-        return json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
+        if form == "json":
+            body = json.loads(text)
+        else:
+            _check_yaml(text, where)
+            body = yaml.safe_load(text)
+        # What YAML knows and JSON does not (dates, bytes, sets, NaN) could be neither sent nor stored.
+        return json.loads(json.dumps(body, allow_nan=False))
     except json.JSONDecodeError as error:
-        raise SpecError(f"{path}, line {error.lineno}: not JSON: {error.msg}", field="workload") from error
+        raise SpecError(f"{where}, line {error.lineno}: not JSON: {error.msg}", field="workload") from error
     except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise SpecError(f"{path}{line}: not YAML: {error.problem or error.context}", field="workload") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise SpecError(f"{path} cannot be parsed: {type(error).__name__}: {error}", field="workload") from error
+        line_of = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise SpecError(f"{where}{line_of}: not YAML: {error.problem or error.context}", field="workload") from error
+    except (yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
+        raise SpecError(f"{where} cannot be parsed: {type(error).__name__}: {error}", field="workload") from error
+
+
+def _check_yaml(text: str, where: str) -> None:
+    """Refuse what lets a few lines of YAML take gigabytes or minutes: references, and depth without end."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise SpecError(f"{where}: YAML references (*{event.anchor}) are not taken; write it out", field="workload")
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > _MAX_DEPTH:
+            raise SpecError(f"{where}: nested more than {_MAX_DEPTH} levels deep, no workload", field="workload")
 
 
 def _explain(error: ValidationError, where: str) -> SpecError:

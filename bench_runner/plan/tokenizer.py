@@ -202,11 +202,11 @@ def open_tokenizer(path: str | Path, *, adds_bos: bool = True) -> LocalTokenizer
     Raises:
         TokenizerError: unreadable or malformed.
     """
-    file = _find_file(Path(path))
     try:
+        file = _find_file(Path(path))
         raw = file.read_bytes()
     except OSError as error:
-        raise TokenizerError(f"cannot read {file}: {error.strerror or error}; {_MEND}", field=_FIELD) from error
+        raise TokenizerError(f"cannot read {path}: {error.strerror or error}; {_MEND}", field=_FIELD) from error
     try:
         backend = tokenizers.Tokenizer.from_str(raw.decode("utf-8"))
         # Both are settings of whoever saved the file; an engine never cuts or pads a prompt by them.
@@ -250,6 +250,36 @@ def check_match(tokenizer: Tokenizer, text: str, engine_tokens: int, *, overhead
         f"counted {engine_tokens}{hint}; {_MEND}",
         field=_FIELD,
     )
+
+
+def find_overhead(tokenizer: Tokenizer, count_chat: Callable[[str], int | None]) -> int | None:
+    """Tokens that the target's chat template adds to the tokenizer's count of a text.
+
+    Args:
+        tokenizer: estimates have no overhead that would mean anything: 0.
+        count_chat: the engine's own count of a text as the only turn of a chat; `None` where it does not count.
+
+    Returns:
+        The overhead, BOS of both counts settled; `None` where the engine does not count.
+
+    Raises:
+        TokenizerError: two texts give two overheads, so the tokenizer does not match.
+    """
+    if not tokenizer.exact:
+        return 0
+    found = set()
+    for text in ("water", "people of the town walk home"):
+        counted = count_chat(text)
+        if counted is None:
+            return None
+        found.add(counted - tokenizer.count(text))
+    if len(found) > 1:
+        raise TokenizerError(
+            f"a tokenizer that does not match the target: its chat template would add {min(found)} tokens to one text "
+            f"and {max(found)} to another by {tokenizer.name}; {_MEND}",
+            field=_FIELD,
+        )
+    return found.pop()
 
 
 def _find_file(path: Path) -> Path:

@@ -201,10 +201,10 @@ def _fit_lengths(
     short = sorted({i for i, _ in pairs if i < least})
     if long:
         limit = f"too long for the context of {room.context_tokens} with their output"
-        notes.append(f"input lengths left out, {limit}: {', '.join(map(str, long))}")
+        notes.append(f"input lengths left out, {limit}: {_some(long)}")
     if short:
         limit = f"no room for a word beside BOS and template ({least - 1} tokens)"
-        notes.append(f"input lengths left out, {limit}: {', '.join(map(str, short))}")
+        notes.append(f"input lengths left out, {limit}: {_some(short)}")
     kept = [(i, o) for i, o in pairs if room.holds(i, o) and i >= least]
     if not kept:
         raise SpecError(
@@ -212,6 +212,11 @@ def _fit_lengths(
             field="workload.prompts.input_tokens",
         )
     return [i for i, _ in kept], [o for _, o in kept]
+
+
+def _some(lengths: list[int]) -> str:
+    """Lengths as a person lists them, no more than a line of them."""
+    return ", ".join(map(str, lengths[:20])) + (f" and {len(lengths) - 20} more" if len(lengths) > 20 else "")
 
 
 def _pick_entries(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench_runner.errors import DatasetError
@@ -136,6 +136,9 @@ def test_unreadable(tmp_path: Path) -> None:
         read_dataset(tmp_path / "none.jsonl", "jsonl")
     with pytest.raises(DatasetError, match="not a regular file"):
         read_dataset(tmp_path, "jsonl")
+    for name in ("n" * 300, "a\0b"):
+        with pytest.raises(DatasetError, match="cannot be read"):
+            read_dataset(tmp_path / name, "jsonl")
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(DatasetError, match="not a regular file"):
         read_dataset(tmp_path / "pipe", "jsonl")
@@ -149,6 +152,7 @@ def test_errors_do_not_repeat_what_the_file_holds(tmp_path: Path, form: Form) ->
     assert "secret" not in str(caught.value)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.text(min_size=1), st.none() | st.integers(1, 10_000)), min_size=1, max_size=20))
 def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, int | None]]) -> None:
     lines = [

@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from bench_runner.errors import SpecError
-from bench_runner.plan.presets import DESCRIPTIONS, PRESETS, apply_overrides, load_workload, parse_workload
+from bench_runner.plan.presets import (
+    DESCRIPTIONS,
+    PRESETS,
+    apply_overrides,
+    load_workload,
+    parse_workload,
+    parse_workload_text,
+)
 from bench_runner.plan.spec import Burst, ClosedLoop, FixedLength, FixedPrompt, ListedLength, SyntheticPrompts, digest
 
 BODY = {
@@ -97,6 +104,14 @@ def test_yaml_and_json_are_the_same(tmp_path: Path) -> None:
     assert own == parse_workload(BODY | {"name": "own"})
 
 
+def test_a_body_without_a_file() -> None:
+    text = json.dumps(BODY)
+    assert parse_workload_text(text, form="json") == parse_workload_text(text, form="yaml") == parse_workload(BODY)
+    assert parse_workload_text(text, form="json").name == "custom"
+    with pytest.raises(SpecError, match=r"^workload, line 1: not YAML"):
+        parse_workload_text("{", form="yaml")
+
+
 @pytest.mark.parametrize(
     ("body", "field", "message"),
     [
@@ -150,8 +165,13 @@ def test_many_mistakes_are_cut_short() -> None:
         ("a.yaml", b"", "valid dictionary"),
         ("a.yaml", b"- 1\n", "valid dictionary"),
         ("a.json", b"[" * 100_000, "cannot be parsed: RecursionError"),
-        ("a.yaml", b"[" * 20_000, "cannot be parsed: RecursionError|not YAML"),
+        ("a.yaml", b"[" * 100_000, "nested more than 50 levels deep"),
         ("a.yaml", b"requests: 2026-13-45\n", "cannot be parsed"),
+        ("a.yaml", b"x: 1\ny: &a [1]\nz: *a\n", "YAML references \\(\\*a\\) are not taken"),
+        ("a.yaml", b"&a [*a]\n", "YAML references"),
+        ("a.yaml", b"extra_body: {when: 2026-01-02}\n", "cannot be parsed: TypeError"),
+        ("a.yaml", b"extra_body: {raw: !!binary gIGC}\n", "cannot be parsed: TypeError"),
+        ("a.json", b'{"extra_body": {"x": NaN}}', "cannot be parsed: ValueError"),
         ("a.json", b"\xef\xbb\xbf[]", "valid dictionary"),
         ("a.json", b" " * (17 * 2**20), "larger than"),
     ],
@@ -167,6 +187,8 @@ def test_files_that_are_no_workload(tmp_path: Path, name: str, content: bytes, m
 def test_no_such_file(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="no workload file at"):
         load_workload(str(tmp_path / "none.yaml"))
+    with pytest.raises(SpecError, match=r"cannot read .*name too long|no workload file at"):
+        load_workload(str(tmp_path / ("n" * 300 + ".yaml")))
     (tmp_path / "folder.yaml").mkdir()
     with pytest.raises(SpecError, match="no workload file at"):
         load_workload(str(tmp_path / "folder.yaml"))

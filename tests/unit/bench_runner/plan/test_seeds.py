@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench_runner.plan.seeds import open_stream
@@ -13,6 +13,7 @@ def test_the_same_in_every_process() -> None:
     assert open_stream("prompts", 1, 0, 1, "measured").getrandbits(32) == 2389036724
 
 
+@settings(deadline=None)
 @given(parts, parts)
 def test_other_parts_are_another_stream(one: list[int | str], other: list[int | str]) -> None:
     draws = [open_stream("prompts", *each).getrandbits(128) for each in (one, other)]

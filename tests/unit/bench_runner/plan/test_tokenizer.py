@@ -16,6 +16,7 @@ from bench_runner.plan.tokenizer import (
     Tokenizer,
     check_match,
     choose_tokenizer,
+    find_overhead,
     open_tokenizer,
 )
 from engines.errors import TargetUnavailable
@@ -104,6 +105,8 @@ def test_no_such_file(tmp_path: Path) -> None:
     with pytest.raises(TokenizerError, match="no tokenizer file at") as caught:
         open_tokenizer(tmp_path / "nothing.json")
     assert caught.value.field == "target.tokenizer"
+    with pytest.raises(TokenizerError, match=r"cannot read .*name too long|no tokenizer file at"):
+        open_tokenizer(tmp_path / ("n" * 300))
 
 
 def test_a_folder_without_a_tokenizer(tmp_path: Path) -> None:
@@ -211,3 +214,11 @@ def test_estimates_are_held_against_nothing() -> None:
 def test_all_are_tokenizers(tokenizer: LocalTokenizer) -> None:
     every: list[Tokenizer] = [tokenizer, RemoteTokenizer(tokenizer.encode), ApproximateTokenizer()]
     assert len({one.name for one in every}) == 3
+
+
+def test_the_template_s_share(tokenizer: LocalTokenizer) -> None:
+    assert find_overhead(tokenizer, lambda text: tokenizer.count(text) + 13) == 13
+    assert find_overhead(tokenizer, lambda text: None) is None
+    assert find_overhead(ApproximateTokenizer(), lambda text: 99) == 0
+    with pytest.raises(TokenizerError, match="does not match the target: its chat template would add"):
+        find_overhead(tokenizer, len)
