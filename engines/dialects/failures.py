@@ -7,9 +7,11 @@ import re
 from typing import Any
 
 from engines.contract import Capture, Failure, FailureKind
-from engines.dialects.http1 import ParsedResponse
+from engines.dialects.http1_response import ParsedResponse
 
 MAX_MESSAGE = 500
+
+_decode = json.JSONDecoder().decode
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]+")
 _TITLE = re.compile(r"<title[^>]*>([^<]*)", re.IGNORECASE)
@@ -29,7 +31,7 @@ def clean(text: str, limit: int = MAX_MESSAGE) -> str:
 def parse_json(data: bytes) -> Any:
     """The value, or `None` where it is no JSON. (`null` is no answer either.)"""
     try:
-        return json.loads(data)
+        return _decode(data.decode())
     except (ValueError, RecursionError):
         return None
 

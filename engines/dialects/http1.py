@@ -1,4 +1,4 @@
-"""HTTP/1.1 as engines speak it: whole requests out, responses in, framed byte by byte or split at once.
+"""HTTP/1.1 as engines speak it: whole requests out, responses framed as their bytes come in.
 
 No JSON and no socket here: the load process imports this module for `ResponseFramer`, which runs once a `recvmsg`.
 """
@@ -6,8 +6,7 @@ No JSON and no socket here: the load process imports this module for `ResponseFr
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from engines.contract import Origin
 from engines.errors import RequestNotPossible
@@ -21,7 +20,8 @@ MAX_LINE_BYTES = 16 * 1024
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _TARGET = re.compile(r"/[\x21-\x7e]*")
-_HEAD_END = re.compile(rb"\r?\n\r?\n")
+#: the empty line behind the headers; bare line feeds are forgiven
+HEAD_END = re.compile(rb"\r?\n\r?\n")
 _STATUS_LINE = re.compile(rb"HTTP/(\d)\.(\d) (\d{3})(?: [^\r\n]*)?")
 _HEX = re.compile(rb"[0-9A-Fa-f]{1,15}")
 
@@ -90,13 +90,13 @@ def parse_head(head: bytes) -> Head | str:
     lines = head.replace(b"\r\n", b"\n").split(b"\n")
     match = _STATUS_LINE.fullmatch(lines[0])
     if match is None:
-        return f"not an HTTP/1 status line: {_shown(lines[0])}"
+        return f"not an HTTP/1 status line: {shown(lines[0])}"
     headers: dict[str, str] = {}
     for line in lines[1:]:
         raw_name, colon, raw_value = line.partition(b":")
         name = raw_name.decode("latin-1")
         if not colon or not _TOKEN.fullmatch(name):
-            return f"not a header line: {_shown(line)}"
+            return f"not a header line: {shown(line)}"
         value = raw_value.strip(b" \t").decode("latin-1")
         key = name.lower()
         headers[key] = f"{headers[key]}, {value}" if key in headers else value
@@ -121,12 +121,13 @@ def parse_head(head: bytes) -> Head | str:
     return Head(version, status, headers, length, chunked, keep_alive)
 
 
-def _shown(line: bytes) -> str:
+def shown(line: bytes) -> str:
+    """The beginning of some bytes, for a message."""
     return repr(line[:80].decode("latin-1"))
 
 
-def _chunk_size(line: bytes) -> int | None:
-    """Size in a chunk-size line, extensions aside; `None` where it is none."""
+def chunk_size(line: bytes) -> int | None:
+    """The size in a chunk-size line, extensions aside; `None` where it is none."""
     digits = line.partition(b";")[0].rstrip(b" \t")
     return int(digits, 16) if _HEX.fullmatch(digits) else None
 
@@ -205,12 +206,12 @@ class ResponseFramer:
             return True
         pending = self._pending + data
         while True:
-            match = _HEAD_END.search(pending)
+            match = HEAD_END.search(pending)
             if match is None:
                 if len(pending) > MAX_HEAD_BYTES:
                     return self._fail("the headers do not end")
                 if pending and not pending.startswith(b"HTTP/"[: len(pending)]):
-                    return self._fail(f"not an HTTP/1 status line: {_shown(pending)}")
+                    return self._fail(f"not an HTTP/1 status line: {shown(pending)}")
                 self._pending = pending
                 return False
             head = parse_head(pending[: match.start()])
@@ -255,9 +256,9 @@ class ResponseFramer:
                 self._skip = 0
                 return False
             line = data[position:end]
-            size = _SIZES.get(line) or _chunk_size(line)
+            size = _SIZES.get(line) or chunk_size(line)
             if size is None:
-                return self._fail(f"not a chunk size: {_shown(line)}")
+                return self._fail(f"not a chunk size: {shown(line)}")
             if size == 0:
                 self._trailers = True
                 return self._feed_trailers(data[end + 2 :])
@@ -296,99 +297,3 @@ class ResponseFramer:
         self._between_chunks = False
         self._pending = b""
         return True
-
-
-@dataclass(frozen=True, slots=True)
-class ParsedResponse:
-    """One response, split. `content` is the body without its framing."""
-
-    head: Head | None
-    content: bytes
-    #: the framing says that this is all of it; of a body that ends with the connection: as far as bytes can tell
-    complete: bool
-    #: what is wrong with the bytes, `None` where nothing is; what came before it is in `content` still
-    malformed: str | None
-    #: content offset and raw offset at which each piece of the body begins, side by side
-    content_starts: list[int] = field(default_factory=list)
-    raw_starts: list[int] = field(default_factory=list)
-
-    @property
-    def status(self) -> int | None:
-        """HTTP status, `None` without a whole head."""
-        return None if self.head is None else self.head.status
-
-    @property
-    def until_close(self) -> bool:
-        """Only the end of the connection ends the body."""
-        return self.head is not None and self.head.until_close
-
-    def header(self, name: str) -> str:
-        """A header's value by its lower-case name, "" where there is none."""
-        return "" if self.head is None else self.head.headers.get(name, "")
-
-    def raw_end(self, content_end: int) -> int:
-        """Raw offset just behind the content byte before `content_end`: what had to arrive for it to be known."""
-        piece = bisect_left(self.content_starts, content_end) - 1
-        if piece < 0:
-            return 0
-        return self.raw_starts[piece] + content_end - self.content_starts[piece]
-
-
-def split_response(raw: bytes) -> ParsedResponse:
-    """Splits what one connection gave for one request; interim responses are passed over. Never raises."""
-    position = 0
-    while True:
-        match = _HEAD_END.search(raw, position)
-        if match is None:
-            start = raw[position : position + 5]
-            wrong = None if b"HTTP/".startswith(start) else f"not an HTTP/1 status line: {_shown(raw[position:])}"
-            return ParsedResponse(None, b"", complete=False, malformed=wrong)
-        head = parse_head(raw[position : match.start()])
-        position = match.end()
-        if isinstance(head, str):
-            return ParsedResponse(None, b"", complete=False, malformed=head)
-        if head.status == 101:
-            wrong = "switches to another protocol, which was not asked for"
-            return ParsedResponse(None, b"", complete=False, malformed=wrong)
-        if head.status >= 200:
-            break
-    if head.chunked:
-        return _split_chunks(head, raw, position)
-    content = raw[position:] if head.length is None else raw[position : position + head.length]
-    complete = head.length is None or len(content) == head.length
-    return ParsedResponse(head, content, complete, None, [0], [position])
-
-
-def _split_chunks(head: Head, raw: bytes, position: int) -> ParsedResponse:
-    pieces: list[bytes] = []
-    content_starts: list[int] = []
-    raw_starts: list[int] = []
-    content_length = 0
-    complete = False
-    malformed: str | None = None
-    while True:
-        end = raw.find(b"\r\n", position)
-        if end < 0:
-            break
-        size = _chunk_size(raw[position:end])
-        if size is None:
-            malformed = f"not a chunk size: {_shown(raw[position:end])}"
-            break
-        if size == 0:
-            complete = _trailers_end(raw, end + 2)
-            break
-        piece = raw[end + 2 : end + 2 + size]
-        content_starts.append(content_length)
-        raw_starts.append(end + 2)
-        pieces.append(piece)
-        content_length += len(piece)
-        position = end + 2 + size + 2
-        if not b"\r\n".startswith(raw[position - 2 : position]):
-            malformed = "a chunk is longer than its size says"
-            break
-    return ParsedResponse(head, b"".join(pieces), complete, malformed, content_starts, raw_starts)
-
-
-def _trailers_end(raw: bytes, position: int) -> bool:
-    """The empty line after the last chunk is there."""
-    return raw.startswith(b"\r\n", position) or raw.find(b"\r\n\r\n", position) >= 0

@@ -23,7 +23,8 @@ from engines.dialects.failures import (
     rejection,
     transport_failure,
 )
-from engines.dialects.http1 import ParsedResponse, split_response
+from engines.dialects.http1 import shown
+from engines.dialects.http1_response import ParsedResponse, split_response
 from engines.dialects.sse import parse_events
 
 _LARGEST = 2**62
@@ -143,7 +144,7 @@ def read_stream(tally: Tally, parsed: ParsedResponse, reads: Reads, take: TakeEv
                 continue
             take(tally, value, reads.find(event.end))
         elif event.whole:
-            tally.malformed = tally.malformed or f"an event is not a JSON object: {_shown(event.data)}"
+            tally.malformed = tally.malformed or f"an event is not a JSON object: {shown(event.data)}"
         else:
             tally.cut = True
 
@@ -152,7 +153,7 @@ def read_answer(tally: Tally, parsed: ParsedResponse, reads: Reads, take: TakeAn
     """Understands an answer that did not stream."""
     value = parse_json(parsed.content)
     if not isinstance(value, dict):
-        tally.malformed = f"the answer is not a JSON object: {_shown(parsed.content)}"
+        tally.malformed = f"the answer is not a JSON object: {shown(parsed.content)}"
         return
     tally.error = error_event(value, parsed.status)
     if tally.error is None:
@@ -271,7 +272,3 @@ def _is_stream(parsed: ParsedResponse) -> bool:
     if start.startswith((b"data:", b":", b"event:", b"{")):
         return not start.startswith(b"{")
     return "event-stream" in parsed.header("content-type").lower()
-
-
-def _shown(data: bytes) -> str:
-    return repr(data[:80].decode("utf-8", "replace"))

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import pytest
 
 from engines.contract import Completion, Dialect, FailureKind
-from engines.dialects.http1 import ResponseFramer, split_response
+from engines.dialects.http1 import ResponseFramer
+from engines.dialects.http1_response import split_response
 from engines.dialects.openai_chat import OPENAI_CHAT
 from engines.dialects.openai_completions import OPENAI_COMPLETIONS
 from tests.fakes.captures import RECORDINGS, chunked, cut, make_capture, read_recording

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.dialects.http1 import MAX_HEAD_BYTES, MAX_LINE_BYTES, ParsedResponse, ResponseFramer, split_response
+from engines.dialects.http1 import MAX_HEAD_BYTES, MAX_LINE_BYTES, ResponseFramer
+from engines.dialects.http1_response import ParsedResponse, split_response
 from tests.fakes.captures import chunked, cut, head
 
 JSON_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"

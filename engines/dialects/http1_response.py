@@ -1,0 +1,104 @@
+"""A whole response, split into headers and content, with the way back from content offsets to raw ones."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass, field
+
+from engines.dialects.http1 import HEAD_END, Head, chunk_size, parse_head, shown
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedResponse:
+    """One response, split. `content` is the body without its framing."""
+
+    head: Head | None
+    content: bytes
+    #: the framing says that this is all of it; of a body that ends with the connection: as far as bytes can tell
+    complete: bool
+    #: what is wrong with the bytes, `None` where nothing is; what came before it is in `content` still
+    malformed: str | None
+    #: content offset and raw offset at which each piece of the body begins, side by side
+    content_starts: list[int] = field(default_factory=list)
+    raw_starts: list[int] = field(default_factory=list)
+
+    @property
+    def status(self) -> int | None:
+        """HTTP status, `None` without a whole head."""
+        return None if self.head is None else self.head.status
+
+    @property
+    def until_close(self) -> bool:
+        """Only the end of the connection ends the body."""
+        return self.head is not None and self.head.until_close
+
+    def header(self, name: str) -> str:
+        """A header's value by its lower-case name, "" where there is none."""
+        return "" if self.head is None else self.head.headers.get(name, "")
+
+    def raw_end(self, content_end: int) -> int:
+        """Raw offset just behind the content byte before `content_end`: what had to arrive for it to be known."""
+        piece = bisect_left(self.content_starts, content_end) - 1
+        if piece < 0:
+            return 0
+        return self.raw_starts[piece] + content_end - self.content_starts[piece]
+
+
+def split_response(raw: bytes) -> ParsedResponse:
+    """Splits what one connection gave for one request; interim responses are passed over. Never raises."""
+    position = 0
+    while True:
+        match = HEAD_END.search(raw, position)
+        if match is None:
+            start = raw[position : position + 5]
+            wrong = None if b"HTTP/".startswith(start) else f"not an HTTP/1 status line: {shown(raw[position:])}"
+            return ParsedResponse(None, b"", complete=False, malformed=wrong)
+        head = parse_head(raw[position : match.start()])
+        position = match.end()
+        if isinstance(head, str):
+            return ParsedResponse(None, b"", complete=False, malformed=head)
+        if head.status == 101:
+            wrong = "switches to another protocol, which was not asked for"
+            return ParsedResponse(None, b"", complete=False, malformed=wrong)
+        if head.status >= 200:
+            break
+    if head.chunked:
+        return _split_chunks(head, raw, position)
+    content = raw[position:] if head.length is None else raw[position : position + head.length]
+    complete = head.length is None or len(content) == head.length
+    return ParsedResponse(head, content, complete, None, [0], [position])
+
+
+def _split_chunks(head: Head, raw: bytes, position: int) -> ParsedResponse:
+    pieces: list[bytes] = []
+    content_starts: list[int] = []
+    raw_starts: list[int] = []
+    content_length = 0
+    complete = False
+    malformed: str | None = None
+    while True:
+        end = raw.find(b"\r\n", position)
+        if end < 0:
+            break
+        size = chunk_size(raw[position:end])
+        if size is None:
+            malformed = f"not a chunk size: {shown(raw[position:end])}"
+            break
+        if size == 0:
+            complete = _trailers_end(raw, end + 2)
+            break
+        piece = raw[end + 2 : end + 2 + size]
+        content_starts.append(content_length)
+        raw_starts.append(end + 2)
+        pieces.append(piece)
+        content_length += len(piece)
+        position = end + 2 + size + 2
+        if not b"\r\n".startswith(raw[position - 2 : position]):
+            malformed = "a chunk is longer than its size says"
+            break
+    return ParsedResponse(head, b"".join(pieces), complete, malformed, content_starts, raw_starts)
+
+
+def _trailers_end(raw: bytes, position: int) -> bool:
+    """The empty line after the last chunk is there."""
+    return raw.startswith(b"\r\n", position) or raw.find(b"\r\n\r\n", position) >= 0
