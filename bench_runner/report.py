@@ -129,13 +129,22 @@ def _figure(value: float) -> str:
     return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.2f}"
 
 
+def _short(value: float) -> str:
+    """About four digits, for a table with many columns."""
+    size = abs(value)
+    return f"{value:,.0f}" if size >= 1000 else f"{value:.1f}" if size >= 100 else f"{value:.2f}"
+
+
 def _distributions(summary: Mapping[str, Any]) -> list[RenderableType]:
     known = [(m, summary[name]) for name, m in METRICS.items() if m.kind == "distribution" and summary.get(name)]
     if not known:
         return []
-    table = Table("metric", "unit", box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    # On a narrow terminal the words are folded, never the figures cut.
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    table.add_column("metric", overflow="fold")
+    table.add_column("unit", overflow="fold")
     for heading in ("n", *_FIGURES):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     unclaimed = False
     for metric, found in known:
         unit, factor = metric.unit, 1.0
@@ -143,7 +152,7 @@ def _distributions(summary: Mapping[str, Any]) -> list[RenderableType]:
             unit, factor = "ms", 1e3
         weak = {name for name, claimed in found["supported"].items() if not claimed}
         unclaimed = unclaimed or bool(weak)
-        cells = [_figure(found[name] * factor) + ("*" if name in weak else "") for name in _FIGURES]
+        cells = [_short(found[name] * factor) + ("*" if name in weak else "") for name in _FIGURES]
         table.add_row(_label(metric), unit, _whole(found["n"]), *cells)
     if not unclaimed:
         return [table]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from bench_runner.measure.evidence import Evidence
+from bench_runner.measure.record import RequestRecord
 from bench_runner.measure.result import Reason
 
 #: Tokens an engine that cannot ignore EOS may be off its plan.
 OFF_PLAN_LIMIT = 0.02
+#: A text tokenised again need not give the tokens it was made of; beyond this share it is worth a note.
+RETOKENISED_LIMIT = 0.10
 #: Share of the prompt tokens that may come from a prefix cache.
 CACHE_LIMIT = 0.01
 #: Share by which the engine's own counters may move more than our requests account for.
@@ -68,6 +71,36 @@ def check_token_counts(evidence: Evidence) -> list[Reason]:
         else "there are no tokens/s, and lengths are unproven"
     )
     return [Reason("no_token_counts", "note" if has_local else "inconclusive", message)]
+
+
+def check_counts_agree(evidence: Evidence) -> list[Reason]:
+    """What arrived, and what a local tokenizer makes of it, against the engine's own count."""
+    good = evidence.good
+    reasons = []
+    over = [r for r in good if r.engine_output_tokens is not None and _arrived(r) > r.engine_output_tokens]
+    if over:
+        message = (
+            f"{len(over)} of {len(good)} responses carried more tokens than the engine counted in them "
+            f"(the first: {_arrived(over[0])} arrived, {over[0].engine_output_tokens} counted): its count is wrong"
+        )
+        reasons.append(Reason("token_counts_disagree", "inconclusive", message))
+    pairs = [(r.engine_output_tokens, r.local_output_tokens) for r in good]
+    counted = sum(engine for engine, local in pairs if engine is not None and local is not None)
+    again = sum(local for engine, local in pairs if engine is not None and local is not None)
+    if counted and abs(again - counted) > RETOKENISED_LIMIT * counted:
+        message = (
+            f"the local tokenizer makes {again} tokens of the outputs, the engine counted {counted}; "
+            f"more than {RETOKENISED_LIMIT:.0%} apart"
+        )
+        reasons.append(Reason("token_counts_disagree", "note", message))
+    return reasons
+
+
+def _arrived(record: RequestRecord) -> int:
+    """Tokens that came at the least: an event of unknown content carried one, the last may be held-back text alone."""
+    known = sum(tokens for tokens in record.event_tokens if tokens >= 0)
+    unknown = sum(tokens < 0 for tokens in record.event_tokens)
+    return known + max(unknown - 1, 0)
 
 
 def check_prefix_cache(evidence: Evidence) -> list[Reason]:

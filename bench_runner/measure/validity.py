@@ -13,6 +13,7 @@ from bench_runner.measure.record import RequestRecord
 from bench_runner.measure.result import Reason, Validity, ValidityState
 from bench_runner.measure.stats import percentile
 from bench_runner.measure.token_checks import (
+    check_counts_agree,
     check_foreign_traffic,
     check_input_tokens,
     check_output_tokens,
@@ -168,6 +169,7 @@ CHECKS: tuple[Callable[[Evidence], list[Reason]], ...] = (
     check_output_tokens,
     check_input_tokens,
     check_token_counts,
+    check_counts_agree,
     check_prefix_cache,
     check_foreign_traffic,
     _notes,

@@ -24,14 +24,20 @@ def test_a_valid_run() -> None:
     assert row(text, "duration") == ["duration", "1.000", "s"]
     assert row(text, "output_tokens_per_s") == ["output_tokens_per_s", "30.00", "tokens/s"]
     assert row(text, "failure_rate") == ["failure_rate", "0.0", "%"]
-    assert row(text, "ttft")[:4] == ["ttft", "ms", "10", "100.00"]
+    assert row(text, "ttft")[:4] == ["ttft", "ms", "10", "100.0"]
     assert "described, not claimed" in text
 
 
 def test_long_latencies_are_in_seconds() -> None:
     text = to_text(make_result(took_ms=20_000))
     assert row(text, "e2e")[:4] == ["e2e", "s", "10", "20.00"]
-    assert row(text, "ttft")[:4] == ["ttft", "ms", "10", "2,000.0"]
+    assert row(text, "ttft")[:4] == ["ttft", "ms", "10", "2,000"]
+
+
+def test_a_narrow_terminal_folds_words_and_cuts_no_figure() -> None:
+    wide, narrow = (to_text(make_result(took_ms=9000), width=width) for width in (200, 80))
+    assert row(wide, "e2e") == row(narrow, "e2e")
+    assert "…" not in narrow
 
 
 def test_simulated_is_marked() -> None:

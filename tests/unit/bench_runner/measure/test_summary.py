@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bench_runner.measure.metrics import METRICS
 from bench_runner.measure.record import RequestRecord
@@ -201,3 +203,34 @@ def test_one_at_a_time_gives_a_speed_for_each_input_length() -> None:
 def test_resends_and_shared_stamps_are_counted() -> None:
     summary = summary_of([make_record(resends=1, shared_events=2), make_record(1, shared_events=1)])
     assert (summary["resends"], summary["shared_events"]) == (1, 3)
+
+
+LIVES = st.lists(
+    st.tuples(
+        st.integers(0, 50),
+        st.lists(st.integers(1, 400), min_size=1, max_size=8).map(sorted),
+        st.sampled_from([None, None, FailureKind.REJECTED, FailureKind.CANCELLED]),
+    ),
+    min_size=1,
+    max_size=20,
+)
+
+
+@given(LIVES)
+def test_rates_and_counts_belong_together_whatever_the_requests_did(lives: list[Any]) -> None:
+    records = [
+        make_record(k, sent_ms=sent, events_ms=tuple(sent + ms for ms in events), failure=failure)
+        for k, (sent, events, failure) in enumerate(lives)
+    ]
+    summary, failures = summarise(records, BURST)
+    good = [record for record in records if record.ok]
+    assert summary["successes"] + sum(failures.values()) == summary["requests"] == len(records)
+    if not good:
+        assert summary["duration_s"] is None
+        assert summary["ttft_s"] is None
+        return
+    assert summary["total_output_tokens"] == sum(len(record.event_ns) for record in good)
+    assert summary["output_tokens_per_s"] * summary["duration_s"] == pytest.approx(summary["total_output_tokens"])
+    assert summary["ttft_s"]["n"] == len(good)
+    assert summary["ttft_s"]["max"] <= summary["e2e_s"]["max"] <= summary["duration_s"] + 1e-9
+    assert 0 <= summary["failure_rate"] <= 1

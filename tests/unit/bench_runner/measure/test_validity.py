@@ -198,6 +198,25 @@ def test_successes_that_nobody_counted() -> None:
     assert severity("no_token_counts") is None
 
 
+def test_more_tokens_than_the_engine_counted_is_a_wrong_count() -> None:
+    """Three events, each of one token or more."""
+    fewer: dict[str, Any] = {"planned_output_tokens": 2, "engine_output_tokens": 2}
+    assert severity("token_counts_disagree", [make_record(**fewer)]) == "inconclusive"
+    untold: dict[str, Any] = {"event_tokens": (-1, -1, -1)}
+    assert severity("token_counts_disagree", [make_record(**fewer, **untold)]) is None
+    one: dict[str, Any] = {"planned_output_tokens": 1, "engine_output_tokens": 1}
+    assert severity("token_counts_disagree", [make_record(**one, **untold)]) == "inconclusive"
+    assert severity("token_counts_disagree", [make_record(event_tokens=(0, 1, 1), **fewer)]) is None
+    # an end-of-sequence token is counted and carries nothing
+    assert severity("token_counts_disagree", [make_record(planned_output_tokens=4, engine_output_tokens=4)]) is None
+
+
+@pytest.mark.parametrize(("local", "expected"), [(30, None), (27, None), (26, "note"), (34, "note")])
+def test_a_local_count_far_from_the_engines_is_noted(local: int, expected: str | None) -> None:
+    records = [make_record(engine_output_tokens=30, planned_output_tokens=30, local_output_tokens=local)]
+    assert severity("token_counts_disagree", records) == expected
+
+
 @pytest.mark.parametrize(("cached", "expected"), [(0, None), (1, "note"), (11, "invalid")])
 def test_a_prefix_cache_that_served_prompts(cached: int, expected: str | None) -> None:
     """1,000 prompt tokens in all; told by the responses, or by the engine's counter."""
