@@ -162,33 +162,6 @@ class ApproximateTokenizer:
         )
 
 
-def choose_tokenizer(
-    path: str | None, tokenize: Callable[[str], tuple[int, ...] | None] | None, *, adds_bos: bool = True
-) -> Tokenizer:
-    """The best there is: the named file, else the engine's own, else an estimate.
-
-    Args:
-        path: file or folder; `None`: not given.
-        tokenize: as RemoteTokenizer takes it; `None`, or giving `None`: the engine has no route for it.
-        adds_bos: the engine adds special tokens to a text completion at all.
-
-    Raises:
-        TokenizerError: the named file is no tokenizer, or the engine fails to answer.
-    """
-    if path is not None:
-        return open_tokenizer(path, adds_bos=adds_bos)
-    if tokenize is None:
-        return ApproximateTokenizer()
-    try:
-        offered = tokenize(_UNRELATED[0]) is not None
-    except (EngineError, OSError, ValueError) as error:
-        raise TokenizerError(
-            f"the engine's /tokenize did not answer: {error}; give the model's tokenizer.json to count locally",
-            field=_FIELD,
-        ) from error
-    return RemoteTokenizer(tokenize) if offered else ApproximateTokenizer()
-
-
 def open_tokenizer(path: str | Path, *, adds_bos: bool = True) -> LocalTokenizer:
     """The tokenizer of a `tokenizer.json` file, or of the model folder that holds one.
 
@@ -250,36 +223,6 @@ def check_match(tokenizer: Tokenizer, text: str, engine_tokens: int, *, overhead
         f"counted {engine_tokens}{hint}; {_MEND}",
         field=_FIELD,
     )
-
-
-def find_overhead(tokenizer: Tokenizer, count_chat: Callable[[str], int | None]) -> int | None:
-    """Tokens that the target's chat template adds to the tokenizer's count of a text.
-
-    Args:
-        tokenizer: estimates have no overhead that would mean anything: 0.
-        count_chat: the engine's own count of a text as the only turn of a chat; `None` where it does not count.
-
-    Returns:
-        The overhead, BOS of both counts settled; `None` where the engine does not count.
-
-    Raises:
-        TokenizerError: two texts give two overheads, so the tokenizer does not match.
-    """
-    if not tokenizer.exact:
-        return 0
-    found = set()
-    for text in ("water", "people of the town walk home"):
-        counted = count_chat(text)
-        if counted is None:
-            return None
-        found.add(counted - tokenizer.count(text))
-    if len(found) > 1:
-        raise TokenizerError(
-            f"a tokenizer that does not match the target: its chat template would add {min(found)} tokens to one text "
-            f"and {max(found)} to another by {tokenizer.name}; {_MEND}",
-            field=_FIELD,
-        )
-    return found.pop()
 
 
 def _find_file(path: Path) -> Path:

@@ -15,19 +15,10 @@ from typing import assert_never
 
 from bench_runner.errors import DatasetError, SpecError
 from bench_runner.plan.dataset import Entry, read_dataset
+from bench_runner.plan.lengths import Room, draw_lengths, fit_lengths, match_lengths
 from bench_runner.plan.prompt import Prompt, write_prompts
 from bench_runner.plan.seeds import open_stream
-from bench_runner.plan.spec import (
-    DatasetPrompts,
-    FixedLength,
-    FixedPrompt,
-    Length,
-    ListedLength,
-    NormalLength,
-    SyntheticPrompts,
-    UniformLength,
-    WorkloadSpec,
-)
+from bench_runner.plan.spec import DatasetPrompts, FixedPrompt, SyntheticPrompts, WorkloadSpec
 from bench_runner.plan.tokenizer import Tokenizer
 
 #: The stream whose requests are the measurement; every other name is a warm-up batch or a probe.
@@ -91,32 +82,34 @@ def draw(
         SpecError: it cannot be carried out as asked; `field` names what to mend.
     """
     notes: list[str] = []
-    room = _Room(tokenizer, context_tokens, overhead)
-    outputs = _draw_outputs(workload, seed, repeat, notes)
+    room = Room(tokenizer, context_tokens, overhead)
     words = open_stream("prompts", seed, repeat, attempt, stream)
+    outputs = draw_lengths(workload.output_tokens, workload.requests, open_stream("output-lengths", seed, repeat))
+    kept = list(range(workload.requests))
     match workload.prompts:
         case SyntheticPrompts(input_tokens=length, form=form):
             inputs = draw_lengths(length, workload.requests, open_stream("input-lengths", seed, repeat))
-            inputs, outputs = _fit_lengths(length, inputs, outputs, room, notes)
-            prompts = _write(inputs, words, room, as_ids=form == "token_ids")
+            kept = fit_lengths(length, inputs, outputs, room, notes)
+            outputs = [outputs[position] for position in kept]
+            prompts = _write([inputs[position] for position in kept], words, room, as_ids=form == "token_ids")
             if alike := len(prompts) - len({prompt.content for prompt in prompts}):
                 notes.append(f"{alike} prompts are the same as others: so few tokens leave no more different texts")
         case FixedPrompt(text=text):
             prompts = [room.prompt(text)] * workload.requests
-            for output in outputs:
-                room.check(prompts[0].tokens, output)
             if workload.requests > 1:
                 notes.append("every request carries the same prompt, so a prefix cache serves all but the first")
         case DatasetPrompts() as dataset:
             order = open_stream("dataset-order", seed, attempt)
-            matched = workload.matched_output_tokens is not None
-            prompts, outputs = _pick_entries(dataset, outputs, room, order, repeat, notes, matched=matched)
+            prompts, outputs = _pick_entries(dataset, outputs, room, order, repeat, notes)
             if attempt > 1:
                 notes.append("a further attempt draws from the same dataset, so prompts of earlier ones may recur")
         case _ as unknown:
             assert_never(unknown)
+    outputs = match_lengths(workload, outputs, kept, notes)
+    for prompt, output in zip(prompts, outputs, strict=True):
+        room.check(prompt.tokens, output)
     if stream != MEASURED and not isinstance(workload.prompts, SyntheticPrompts):
-        prompts = _write([p.tokens for p in prompts], words, room)
+        prompts = _write([prompt.tokens for prompt in prompts], words, room)
     if not tokenizer.exact:
         notes.append("prompt lengths are estimates: no tokenizer at hand")
     requests = tuple(
@@ -126,112 +119,12 @@ def draw(
     return DrawnWorkload(requests, _digest(prompts), tuple(notes))
 
 
-def draw_lengths(length: Length, count: int, rng: random.Random) -> list[int]:
-    """`count` token lengths, each at least 1."""
-    match length:
-        case FixedLength(tokens=tokens):
-            return [tokens] * count
-        case UniformLength(low=low, high=high):
-            return [rng.randint(low, high) for _ in range(count)]
-        case NormalLength(mean=mean, stddev=stddev, low=low, high=high):
-            return [min(high, max(low, round(rng.gauss(mean, stddev)))) for _ in range(count)]
-        case ListedLength(tokens=listed):
-            return [listed[i % len(listed)] for i in range(count)]
-        case _ as unknown:
-            assert_never(unknown)
-
-
-@dataclass(frozen=True, slots=True)
-class _Room:
-    """What the target counts and how much it takes."""
-
-    tokenizer: Tokenizer
-    context_tokens: int | None
-    overhead: int
-
-    def prompt(self, text: str) -> Prompt:
-        """A given text with its count."""
-        return Prompt(text, self.tokenizer.count(text) + self.overhead, self.tokenizer.exact, len(text))
-
-    def holds(self, input_tokens: int, output_tokens: int) -> bool:
-        """Input and output fit the context, as far as it is known."""
-        return self.context_tokens is None or input_tokens + output_tokens <= self.context_tokens
-
-    def check(self, input_tokens: int, output_tokens: int) -> None:
-        """Raise SpecError, with the larger of the two as the field to mend, where they do not fit."""
-        if not self.holds(input_tokens, output_tokens):
-            raise SpecError(
-                f"{input_tokens} input + {output_tokens} output tokens are {input_tokens + output_tokens}, longer than "
-                f"the target's context of {self.context_tokens}; ask for less, or serve a longer context",
-                field="workload.output_tokens" if output_tokens > input_tokens else "workload.prompts.input_tokens",
-            )
-
-
-def _draw_outputs(workload: WorkloadSpec, seed: int, repeat: int, notes: list[str]) -> list[int]:
-    matched = workload.matched_output_tokens
-    if workload.lengths != "length-matched":
-        if matched is not None:
-            raise SpecError(
-                f'matched_output_tokens belong to lengths "length-matched", not "{workload.lengths}"; leave them out',
-                field="workload.matched_output_tokens",
-            )
-    elif matched is None:
-        notes.append("length-matched without lengths: what this run's outputs turn out to be is asked of the others")
-    elif len(matched) != workload.requests:
-        raise SpecError(
-            f"{len(matched)} matched output lengths for {workload.requests} requests; give one for each request",
-            field="workload.matched_output_tokens",
-        )
-    else:
-        return list(matched)
-    return draw_lengths(workload.output_tokens, workload.requests, open_stream("output-lengths", seed, repeat))
-
-
-def _fit_lengths(
-    length: Length, inputs: list[int], outputs: list[int], room: _Room, notes: list[str]
-) -> tuple[list[int], list[int]]:
-    """Leave out what the target cannot take where lengths are listed one by one; refuse it elsewhere."""
-    if not isinstance(length, ListedLength):
-        for tokens, output in zip(inputs, outputs, strict=True):
-            room.check(tokens, output)
-        return inputs, outputs
-    least = room.overhead + int(room.tokenizer.bos) + 1
-    pairs = list(zip(inputs, outputs, strict=True))
-    long = sorted({i for i, o in pairs if not room.holds(i, o)})
-    short = sorted({i for i, _ in pairs if i < least})
-    if long:
-        limit = f"too long for the context of {room.context_tokens} with their output"
-        notes.append(f"input lengths left out, {limit}: {_some(long)}")
-    if short:
-        limit = f"no room for a word beside BOS and template ({least - 1} tokens)"
-        notes.append(f"input lengths left out, {limit}: {_some(short)}")
-    kept = [(i, o) for i, o in pairs if room.holds(i, o) and i >= least]
-    if not kept:
-        raise SpecError(
-            f"no input length is left: {'; '.join(notes)}; list lengths between {least} and what the context takes",
-            field="workload.prompts.input_tokens",
-        )
-    return [i for i, _ in kept], [o for _, o in kept]
-
-
-def _some(lengths: list[int]) -> str:
-    """Lengths as a person lists them, no more than a line of them."""
-    return ", ".join(map(str, lengths[:20])) + (f" and {len(lengths) - 20} more" if len(lengths) > 20 else "")
-
-
 def _pick_entries(
-    dataset: DatasetPrompts,
-    outputs: list[int],
-    room: _Room,
-    order: random.Random,
-    repeat: int,
-    notes: list[str],
-    *,
-    matched: bool,
+    dataset: DatasetPrompts, outputs: list[int], room: Room, order: random.Random, repeat: int, notes: list[str]
 ) -> tuple[list[Prompt], list[int]]:
     """Entries in a seeded order, each repeat starting where the one before ended; those too long are passed over.
 
-    An entry's own output length goes before the drawn one in `outputs`, unless that was `matched` to another run.
+    An entry's own output length goes before the drawn one in `outputs`.
     """
     entries = read_dataset(dataset.path, dataset.format)
     wanted = len(outputs)
@@ -248,9 +141,7 @@ def _pick_entries(
     passed_over = 0
     for entry in shuffled[start:] + shuffled[:start]:
         prompt = room.prompt(entry.prompt)
-        output = outputs[len(prompts)]
-        if not matched:
-            output = _own_output(entry, room) or output
+        output = _own_output(entry, room) or outputs[len(prompts)]
         if room.holds(prompt.tokens, output):
             prompts.append(prompt)
             lengths.append(output)
@@ -273,14 +164,14 @@ def _pick_entries(
     return prompts, lengths
 
 
-def _own_output(entry: Entry, room: _Room) -> int | None:
+def _own_output(entry: Entry, room: Room) -> int | None:
     """The output length that the dataset gives for an entry; `None` where it gives none."""
     if entry.answer is not None:
         return max(1, room.tokenizer.count(entry.answer) - int(room.tokenizer.bos))
     return entry.output_tokens
 
 
-def _write(lengths: Sequence[int], words: random.Random, room: _Room, *, as_ids: bool = False) -> list[Prompt]:
+def _write(lengths: Sequence[int], words: random.Random, room: Room, *, as_ids: bool = False) -> list[Prompt]:
     if sum(lengths) > _MAX_BATCH_TOKENS:
         raise SpecError(
             f"{sum(lengths)} input tokens in one batch, more than the {_MAX_BATCH_TOKENS} that can be drawn; "

@@ -15,8 +15,6 @@ from bench_runner.plan.tokenizer import (
     RemoteTokenizer,
     Tokenizer,
     check_match,
-    choose_tokenizer,
-    find_overhead,
     open_tokenizer,
 )
 from engines.errors import TargetUnavailable
@@ -152,21 +150,12 @@ def test_an_engine_that_does_not_answer(error: Exception) -> None:
 
     with pytest.raises(TokenizerError, match=f"did not count a prompt: {error}.*give the model's tokenizer.json"):
         RemoteTokenizer(tokenize)
-    with pytest.raises(TokenizerError, match=f"did not answer: {error}"):
-        choose_tokenizer(None, tokenize)
 
 
 @pytest.mark.parametrize("answer", [None, ()])
 def test_an_engine_that_gives_no_tokens(answer: tuple[int, ...] | None) -> None:
     with pytest.raises(TokenizerError, match="gave no tokens"):
         RemoteTokenizer(lambda text: answer)
-
-
-def test_the_best_there_is(model_folder: Folder, tokenizer: LocalTokenizer) -> None:
-    assert isinstance(choose_tokenizer(str(model_folder("byte-level")), tokenizer.encode), LocalTokenizer)
-    assert isinstance(choose_tokenizer(None, tokenizer.encode), RemoteTokenizer)
-    assert isinstance(choose_tokenizer(None, None), ApproximateTokenizer)
-    assert isinstance(choose_tokenizer(None, lambda text: None), ApproximateTokenizer)
 
 
 @pytest.mark.parametrize(
@@ -214,11 +203,3 @@ def test_estimates_are_held_against_nothing() -> None:
 def test_all_are_tokenizers(tokenizer: LocalTokenizer) -> None:
     every: list[Tokenizer] = [tokenizer, RemoteTokenizer(tokenizer.encode), ApproximateTokenizer()]
     assert len({one.name for one in every}) == 3
-
-
-def test_the_template_s_share(tokenizer: LocalTokenizer) -> None:
-    assert find_overhead(tokenizer, lambda text: tokenizer.count(text) + 13) == 13
-    assert find_overhead(tokenizer, lambda text: None) is None
-    assert find_overhead(ApproximateTokenizer(), lambda text: 99) == 0
-    with pytest.raises(TokenizerError, match="does not match the target: its chat template would add"):
-        find_overhead(tokenizer, len)

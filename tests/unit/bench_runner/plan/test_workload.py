@@ -11,21 +11,18 @@ from hypothesis import strategies as st
 
 from bench_runner.errors import DatasetError, SpecError, TokenizerError
 from bench_runner.plan.presets import PRESETS, apply_overrides
-from bench_runner.plan.seeds import open_stream
 from bench_runner.plan.spec import (
     DatasetPrompts,
     FixedLength,
     FixedPrompt,
-    Length,
     ListedLength,
-    NormalLength,
     Prompts,
     SyntheticPrompts,
     UniformLength,
     WorkloadSpec,
 )
 from bench_runner.plan.tokenizer import ApproximateTokenizer, LocalTokenizer, Tokenizer
-from bench_runner.plan.workload import MEASURED, DrawnWorkload, PlannedRequest, draw, draw_lengths
+from bench_runner.plan.workload import MEASURED, DrawnWorkload, PlannedRequest, draw
 
 BLOCK = 16
 
@@ -138,52 +135,16 @@ def test_overhead_is_part_of_the_length(tokenizer: LocalTokenizer) -> None:
     assert {tokenizer.count(str(r.prompt)) for r in drawn.requests} == {17}
 
 
-class TestLengths:
-    @settings(deadline=None)
-    @given(
-        st.one_of(
-            st.builds(FixedLength, tokens=st.integers(1, 99)),
-            st.builds(UniformLength, low=st.integers(1, 50), high=st.integers(50, 99)),
-            st.builds(
-                NormalLength,
-                mean=st.floats(1, 99),
-                stddev=st.floats(0, 200),
-                low=st.integers(1, 50),
-                high=st.integers(50, 99),
-            ),
-            st.builds(ListedLength, tokens=st.lists(st.integers(1, 99), min_size=1, max_size=9).map(tuple)),
-        ),
-        st.integers(0, 200),
+def test_a_warm_up_and_a_second_attempt_do_the_same_work(tokenizer: LocalTokenizer) -> None:
+    spec = WorkloadSpec(
+        requests=20,
+        prompts=SyntheticPrompts(input_tokens=UniformLength(low=10, high=90)),
+        output_tokens=UniformLength(low=10, high=90),
     )
-    def test_as_many_as_asked_and_within_bounds(self, length: Length, count: int) -> None:
-        drawn = draw_lengths(length, count, open_stream("lengths", 1))
-        assert len(drawn) == count
-        assert all(1 <= tokens <= 99 for tokens in drawn)
-        assert drawn == draw_lengths(length, count, open_stream("lengths", 1))
-
-    def test_uniform_reaches_both_ends(self) -> None:
-        assert set(draw_lengths(UniformLength(low=3, high=5), 200, open_stream("lengths", 1))) == {3, 4, 5}
-
-    def test_normal_has_its_mean_and_spread(self) -> None:
-        drawn = draw_lengths(NormalLength(mean=500, stddev=50), 4000, open_stream("lengths", 1))
-        mean = sum(drawn) / len(drawn)
-        spread = (sum((tokens - mean) ** 2 for tokens in drawn) / len(drawn)) ** 0.5
-        assert 495 < mean < 505
-        assert 47 < spread < 53
-
-    def test_listed_starts_over(self) -> None:
-        assert draw_lengths(ListedLength(tokens=(7, 9)), 5, open_stream("lengths", 1)) == [7, 9, 7, 9, 7]
-
-    def test_a_warm_up_and_a_second_attempt_do_the_same_work(self, tokenizer: LocalTokenizer) -> None:
-        spec = WorkloadSpec(
-            requests=20,
-            prompts=SyntheticPrompts(input_tokens=UniformLength(low=10, high=90)),
-            output_tokens=UniformLength(low=10, high=90),
-        )
-        one = sizes(draw_with(tokenizer, spec))
-        assert one == sizes(draw_with(tokenizer, spec, stream="warmup-3", attempt=2))
-        assert one != sizes(draw_with(tokenizer, spec, repeat=1))
-        assert [i for i, _ in one] != [o for _, o in one]
+    one = sizes(draw_with(tokenizer, spec))
+    assert one == sizes(draw_with(tokenizer, spec, stream="warmup-3", attempt=2))
+    assert one != sizes(draw_with(tokenizer, spec, repeat=1))
+    assert [i for i, _ in one] != [o for _, o in one]
 
 
 class TestContext:
@@ -260,6 +221,13 @@ class TestMatchedLengths:
             matched_output_tokens=(5, 6, 7),
         )
         assert sizes(draw_with(tokenizer, spec)) == [(10, 5), (20, 7)]
+        sent_only = spec.model_copy(update={"matched_output_tokens": (5, 7)})
+        assert sizes(draw_with(tokenizer, sent_only)) == [(10, 5), (20, 7)]
+
+    def test_too_long_for_the_context(self, tokenizer: LocalTokenizer) -> None:
+        spec = workload(20, requests=1, lengths="length-matched", matched_output_tokens=(5000,))
+        with pytest.raises(SpecError, match="longer than the target's context"):
+            draw_with(tokenizer, spec)
 
 
 class TestGivenText:
@@ -352,6 +320,16 @@ class TestDataset:
         rows = dataset(*({"prompt": f"row {i}", "output_tokens": 50} for i in range(2)))
         spec = workload(rows, requests=2, lengths="length-matched", matched_output_tokens=(3, 4))
         assert [request.max_tokens for request in draw_with(tokenizer, spec).requests] == [3, 4]
+
+    def test_matched_lengths_pick_the_same_entries(
+        self, tokenizer: LocalTokenizer, dataset: Callable[..., DatasetPrompts]
+    ) -> None:
+        rows = dataset(*({"prompt": f"row {i}", "output_tokens": 20 + 10 * i} for i in range(10)))
+        giver = draw_with(tokenizer, workload(rows, requests=4, lengths="length-matched"), context_tokens=80)
+        spec = workload(rows, requests=4, lengths="length-matched", matched_output_tokens=(1, 2, 3, 4))
+        taker = draw_with(tokenizer, spec, context_tokens=80)
+        assert taker.digest == giver.digest
+        assert [request.max_tokens for request in taker.requests] == [1, 2, 3, 4]
 
     def test_equal_entries_say_so(self, tokenizer: LocalTokenizer, dataset: Callable[..., DatasetPrompts]) -> None:
         drawn = draw_with(tokenizer, workload(dataset(*[{"prompt": "same"}] * 4), requests=4))
