@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import secrets
 import signal
 import sys
 import tempfile
@@ -51,7 +52,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     load.add_argument("--rate", type=float, metavar="R", help="requests a second (open loop)")
     load.add_argument("--arrival", metavar="KIND", help="burst, closed_loop")
     load.add_argument("--warmup", type=int, metavar="N", help="whole batches thrown away first; default: automatic")
-    load.add_argument("--seed", type=int, default=0, metavar="S")
+    load.add_argument("--seed", type=int, metavar="S", help="default: drawn anew, so that no prefix cache knows it")
     load.add_argument("--timeout", type=float, metavar="S", help="seconds a request may take")
     load.add_argument("--calibration", choices=("on", "off"), help="known-answer calibration of the client")
     out = parser.add_argument_group("output")
@@ -103,7 +104,8 @@ def _spec(arguments: argparse.Namespace) -> RunSpec:
             headers=_headers(arguments.header),
         )
         limits = Limits() if arguments.timeout is None else Limits(request_timeout_s=arguments.timeout)
-        return RunSpec(target=target, workload=_workload(arguments), limits=limits, seed=arguments.seed)
+        seed = secrets.randbits(48) if arguments.seed is None else arguments.seed
+        return RunSpec(target=target, workload=_workload(arguments), limits=limits, seed=seed)
     except ValidationError as error:
         problems = (f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors())
         raise WrongUse("; ".join(problems)) from None
@@ -157,10 +159,10 @@ def _run(spec: RunSpec, arguments: argparse.Namespace) -> RunOutcome:
     from engines.address import PRIVATE_NETWORKS, AddressPolicy
     from engines.target import Secret, Site
 
-    secrets = {}
+    tokens = {}
     if arguments.api_key_env:
         # Whoever types the command owns both the secret and the URL, so it is bound to this one.
-        secrets[arguments.api_key_env] = Secret(os.environ[arguments.api_key_env])
+        tokens[arguments.api_key_env] = Secret(os.environ[arguments.api_key_env])
     policy = AddressPolicy(allow_private=tuple(str(network) for network in PRIVATE_NETWORKS))
     control = RunControl()
     previous = signal.signal(signal.SIGINT, lambda *_: control.cancel())
@@ -169,7 +171,7 @@ def _run(spec: RunSpec, arguments: argparse.Namespace) -> RunOutcome:
     try:
         with tempfile.TemporaryDirectory(prefix="enginebench-run-") as state_dir:
             watcher.start()
-            return run(spec, control=control, site=Site(Path(state_dir), secrets, policy))
+            return run(spec, control=control, site=Site(Path(state_dir), tokens, policy))
     finally:
         done.set()
         watcher.join()
