@@ -39,6 +39,8 @@ from engines.simulated.truth import TruthLog, TruthRecord
 from engines.simulated.vllm_wire import VllmWire, VllmWriter
 
 _JSON = {"content-type": "application/json"}
+#: what a client may send ahead while its answer is under way
+_MAX_PIPELINED_BYTES = 4 * 1024 * 1024
 
 
 class Server:
@@ -140,6 +142,9 @@ class Server:
             self._active.discard(generation)
 
     def _on_bytes(self, connection: Connection) -> None:
+        if connection.busy and len(connection.reader.buffer) > _MAX_PIPELINED_BYTES:
+            connection.close()
+            return
         while not connection.busy and not connection.closed:
             try:
                 request = connection.reader.next()

@@ -6,12 +6,13 @@ import http.client
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from select import select
-from typing import Any
+from typing import IO, Any
 
 from engines.errors import LaunchFailed
 from engines.simulated.profiles import PROFILES
@@ -93,15 +94,16 @@ def simulated_engine(profile: str, *, port: int = 0, **options: Any) -> Iterator
     """
     command = [sys.executable, "-m", "engines.simulated", "--profile", profile, "--port", str(port), *_flags(options)]
     # the process ends with its stdin: a parent that is killed leaves no server behind
+    errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed below, after the process
     process = subprocess.Popen(
         [*command, "--die-with-parent"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=errors,
         cwd=Path(__file__).resolve().parents[2],
     )
     try:
-        ready = _await_ready(process)
+        ready = _await_ready(process, errors)
         control = http.client.HTTPConnection("127.0.0.1", ready["port"], timeout=_CONTROL_TIMEOUT_S)
         control.connect()
         model = str(options.get("model") or PROFILES[profile].model.name)
@@ -111,6 +113,7 @@ def simulated_engine(profile: str, *, port: int = 0, **options: Any) -> Iterator
             control.close()
     finally:
         _stop(process)
+        errors.close()
 
 
 def _flags(options: dict[str, Any]) -> Sequence[str]:
@@ -131,14 +134,15 @@ def _flags(options: dict[str, Any]) -> Sequence[str]:
     return flags
 
 
-def _await_ready(process: subprocess.Popen[bytes]) -> dict[str, Any]:
+def _await_ready(process: subprocess.Popen[bytes], errors: IO[bytes]) -> dict[str, Any]:
     assert process.stdout is not None
-    assert process.stderr is not None
     readable, _, _ = select([process.stdout], [], [], _READY_TIMEOUT_S)
     line = process.stdout.readline() if readable else b""
     if not line:
         process.kill()
-        tail = process.stderr.read().decode("utf-8", "replace")[-2000:]
+        process.wait()
+        errors.seek(0)
+        tail = errors.read().decode("utf-8", "replace")[-2000:]
         raise LaunchFailed(f"the simulated engine did not start: {tail.strip()}", log_tail=tail)
     ready = json.loads(line)
     assert isinstance(ready, dict)
@@ -152,6 +156,6 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    for stream in (process.stdin, process.stdout, process.stderr):
+    for stream in (process.stdin, process.stdout):
         if stream is not None:
             stream.close()
