@@ -36,6 +36,8 @@ class Evidence:
     counted_input_tokens: int | None = None
     counted_output_tokens: int | None = None
     counted_cached_tokens: int | None = None
+    #: the Summary's; leave out for simulated hardware, which may be told to be faster than it could be
+    roofline_ratio: float | None = None
     #: in words, where the target never answered or died
     target_failure: str | None = None
 

@@ -147,6 +147,18 @@ def _client(evidence: Evidence) -> list[Reason]:
     return reasons
 
 
+def _above_roofline(evidence: Evidence) -> list[Reason]:
+    """Faster than the stated hardware can be: something stated is wrong, or work was skipped."""
+    ratio = evidence.roofline_ratio
+    if ratio is None or ratio <= 1:
+        return []
+    message = (
+        f"the run took {1 / ratio:.2f} of the least time the stated hardware and precision allow: "
+        "they are not what ran, or the engine did not do all the work (speculative decoding, a cache)"
+    )
+    return [Reason("above_roofline", "inconclusive", message)]
+
+
 def _notes(evidence: Evidence) -> list[Reason]:
     reasons = []
     again = sum(record.resends for record in evidence.records)
@@ -172,5 +184,6 @@ CHECKS: tuple[Callable[[Evidence], list[Reason]], ...] = (
     check_counts_agree,
     check_prefix_cache,
     check_foreign_traffic,
+    _above_roofline,
     _notes,
 )

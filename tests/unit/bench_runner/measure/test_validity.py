@@ -259,3 +259,14 @@ def test_what_is_only_worth_a_note() -> None:
     assert reason is not None
     assert reason.severity == "note"
     assert reason.message.startswith("1 of 6 token events")
+
+
+@pytest.mark.parametrize(("ratio", "expected"), [(None, None), (0.26, None), (1.0, None), (1.25, "inconclusive")])
+def test_nothing_is_faster_than_its_hardware(ratio: float | None, expected: str | None) -> None:
+    assert severity("above_roofline", roofline_ratio=ratio) == expected
+
+
+def test_how_much_too_fast_is_put_in_words() -> None:
+    reason = found("above_roofline", roofline_ratio=1.25)
+    assert reason is not None
+    assert "took 0.80 of the least time" in reason.message
