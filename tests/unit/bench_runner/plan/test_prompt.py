@@ -82,7 +82,7 @@ def test_length_one(open_family: Open) -> None:
 
 
 def test_a_very_long_prompt_takes_few_counts(open_family: Open) -> None:
-    ask = Counting(open_family("sentencepiece"))
+    ask = Counting(open_family("byte-level-bos"))
     tokenizer = RemoteTokenizer(ask)
     find_words(tokenizer)
     ask.calls = 0
