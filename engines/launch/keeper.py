@@ -108,13 +108,15 @@ def keep(order: dict[str, Any]) -> int:
         preexec_fn=lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0),
     )
     assert engine.stdout is not None
-    _write_record(order, engine.pid)
     output = engine.stdout.fileno()
     os.set_blocking(output, False)
-    _watch(engine, output, wake, log, float(order["grace_s"]))
-    if _leave_nothing(engine):
-        Path(order["record"]).unlink(missing_ok=True)
-    _pass_on(output, log)
+    try:
+        _write_record(order, engine.pid)
+        _watch(engine, output, wake, log, float(order["grace_s"]))
+    finally:
+        if _leave_nothing(engine):
+            Path(order["record"]).unlink(missing_ok=True)
+        _pass_on(output, log)
     code = engine.poll()
     if code is None:
         return 128 + signal.SIGKILL
@@ -147,7 +149,9 @@ def _watch(engine: subprocess.Popen[bytes], output: int, wake: int, log: _Log, g
         if output in ready and not _pass_on(output, log):
             poller.unregister(output)
         if pidfd in ready:
+            # The launcher is gone; what it left behind in groups of its own is asked, too.
             poller.unregister(pidfd)
+            signal_all(session_members(engine.pid), signal.SIGTERM)
         if not stopping and (_CONTROL in ready or b"t" in words):
             stopping = True
             poller.unregister(_CONTROL)

@@ -110,8 +110,6 @@ def _start(
     argv: list[str], environment: Mapping[str, str], port: int, state_dir: Path, grace_s: float
 ) -> LaunchedProcess:
     folder = launches_folder(state_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    _drop_old_logs(folder)
     name = uuid.uuid4().hex[:12]
     log, record = folder / f"{name}.log", folder / f"{name}.json"
     order = {
@@ -123,14 +121,22 @@ def _start(
         "grace_s": grace_s,
     }
     started_ns = monotonic_ns()
-    keeper = subprocess.Popen(
-        [sys.executable, "-I", str(_KEEPER), json.dumps(order)],
-        env=dict(environment),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _drop_old_logs(folder)
+        with log.open("ab") as complaints:
+            keeper = subprocess.Popen(
+                [sys.executable, "-I", str(_KEEPER), json.dumps(order)],
+                env=dict(environment),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=complaints,
+                start_new_session=True,
+            )
+    except OSError as error:
+        raise LaunchFailed(
+            f"no engine can be started from {folder}: {error.strerror}; mend the folder or disk"
+        ) from None
     while not record.exists() and keeper.poll() is None:
         sleep_s(0.01)
     return LaunchedProcess(keeper, port, log, record, started_ns)

@@ -59,7 +59,7 @@ def await_generation(
             try:
                 seen = probe(origin, engine, endpoint, dialect, model, timeout_s=left_s, should_stop=ended_or_stopped)
             except TargetUnavailable as error:
-                if last is None or error.failure is None or error.failure.kind is not FailureKind.CONNECT:
+                if last is None or _telling(error) >= _telling(last):
                     last = error
                 refusals += _says_no(error)
             except OpeningStopped:
@@ -70,6 +70,14 @@ def await_generation(
         if refusals >= _MOST_REFUSALS * len(models):
             raise _failed(process, engine, "is up but refuses to generate", last)
         sleep_s(_PAUSE_S)
+
+
+def _telling(error: TargetUnavailable) -> int:
+    """How much an answer says: nobody there least, then a name that is not known, for another one may be."""
+    failure = error.failure
+    if failure is None or failure.kind is FailureKind.CONNECT:
+        return 0
+    return 1 if failure.status == 404 else 2
 
 
 def _says_no(error: TargetUnavailable) -> bool:

@@ -44,7 +44,9 @@ def as_events(*events: object, done: bool = True) -> Reply:
 def completion_events(model: str = "tiny", tokens: int = 8, finish: str = "length") -> Reply:
     """What vLLM streams for a short completion."""
     head = {"id": "c", "object": "text_completion", "created": 1, "model": model}
-    events = [{**head, "choices": [{"index": 0, "text": f" {n}", "finish_reason": None}]} for n in range(tokens)]
+    events: list[dict[str, Any]] = [
+        {**head, "choices": [{"index": 0, "text": f" {n}", "finish_reason": None}]} for n in range(tokens)
+    ]
     events[-1]["choices"][0]["finish_reason"] = finish
     usage = {"prompt_tokens": 10, "completion_tokens": tokens, "total_tokens": 10 + tokens}
     return as_events(*events, {**head, "choices": [], "usage": usage})
