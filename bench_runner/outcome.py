@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -79,7 +79,7 @@ class Notebook:
             environment={**self.environment, "warmup_output_tokens_per_s": self.warmup_output_tokens_per_s},
             summary=summary,
             failures=failures,
-            validity=self._judged(error),
+            validity=self._judged(error, summary),
             started_at=self.started_at.isoformat(),
             ended_at=utc_now().isoformat(),
             outcome=_outcome(error),
@@ -88,9 +88,12 @@ class Notebook:
         )
         return RunOutcome(result, tuple(self.records), self.raw, error)
 
-    def _judged(self, error: RunError | None) -> Validity:
+    def _judged(self, error: RunError | None, summary: Mapping[str, Any]) -> Validity:
         if self.evidence is not None:
-            return judge(self.evidence)
+            # A simulated engine divides by the roofline itself, so its ratio proves nothing.
+            simulated = self.environment.get("simulated")
+            ratio = None if simulated else summary.get("roofline_ratio")
+            return judge(replace(self.evidence, roofline_ratio=ratio))
         match error:
             case TargetFailed():
                 code = "target_failed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,11 +17,13 @@ from bench_runner.plan.spec import (
     ArrivalSpec,
     Burst,
     FixedLength,
+    Limits,
     RunSpec,
     SyntheticPrompts,
     WorkloadSpec,
 )
 from bench_runner.runner import run
+from engines.contract import Endpoint
 from engines.simulated.start import SimulatedServer
 from engines.spec import Attached, TargetSpec
 from engines.target import Site
@@ -60,14 +63,17 @@ def drive_simulated(
     input_tokens: int = 128,
     output_tokens: int = 128,
     arrival: ArrivalSpec | None = None,
+    limits: Limits | None = None,
+    endpoint: Endpoint | None = None,
     **target: Any,
 ) -> RunOutcome:
-    """One run of the real runner against a simulated engine."""
+    """One run of the real runner against a simulated engine; each draws prompts of its own."""
     spec = RunSpec(
         target=TargetSpec(
             engine=server.profile.partition("-")[0],
             model=server.model,
             reach=Attached(url=server.url),
+            endpoint=endpoint,
             **target,
         ),
         workload=WorkloadSpec(
@@ -76,6 +82,8 @@ def drive_simulated(
             output_tokens=FixedLength(tokens=output_tokens),
             arrival=arrival or Burst(),
         ),
+        limits=limits or Limits(),
+        seed=secrets.randbits(48),
     )
     with tempfile.TemporaryDirectory() as state_dir:
         return run(spec, control=RunControl(), site=Site(Path(state_dir)))
