@@ -34,23 +34,20 @@ from bench_runner.load.planfile import Plan
 from bench_runner.load.pool import Pool
 from bench_runner.load.schedule import Schedule
 from bench_runner.load.spool import CANCELLED, COMPLETE, CONNECT, EOF, MALFORMED, RESET, TIMEOUT, SpoolWriter
+from bench_runner.load.tally import Tally
 from bench_runner.load.timer import Timer
-from engines.clock import monotonic_ns, process_cpu_ns, wall_offset_ns
+from engines.clock import monotonic_ns, process_cpu_ns
 
 #: from the last connection being open to the window's first instant
 LEAD_IN_NS = 20_000_000
 #: connections are opened this long before their requests are due
 OPEN_AHEAD_NS = 500_000_000
-#: counters are published, and the wall clock is watched, this often
+#: the tally is published this often
 TICK_NS = 250_000_000
-#: wall clock against monotonic clock: more than this is a step
-STEP_NS = 1_000_000
 #: bytes of one response that are held before the spool takes them
 HOLD_BYTES = 32_768
 #: events taken at once: between two batches the schedule is looked at
 MAX_EVENTS = 64
-
-_SECOND_NS = 1_000_000_000
 
 
 class Generator:
@@ -60,7 +57,6 @@ class Generator:
         self._plan = plan
         self._spool = spool
         self._channel = channel
-        self._counters = counters
         self._epoll = select.epoll()
         self._timer = Timer()
         self._epoll.register(self._timer.fd, select.EPOLLIN)
@@ -77,10 +73,7 @@ class Generator:
         self._ready_by_ns: int | None = None
         self._wake_ns = 0
         self._tick_ns = 0
-        self._offset_ns = wall_offset_ns()
-        self._stepped = False
-        self._max_lag_ns = -1
-        self._sent = self._finished = self._failed = self._received_bytes = 0
+        self._tally = Tally(counters)
 
     def run(self) -> Outcome:
         """Opens connections, holds the window, closes all.
@@ -104,16 +97,15 @@ class Generator:
             self._turn()
         end_ns = monotonic_ns()
         cpu_ns = process_cpu_ns() - cpu_ns
-        self._watch_clock()
         self._pool.clear()
-        self._publish()
+        self._tally.publish()
         return Outcome(
             WINDOW_ENDINGS.index(self._ended),
             start_ns,
             end_ns,
             cpu_ns,
-            self._max_lag_ns,
-            int(self._stepped),
+            self._tally.max_lag_ns,
+            int(self._tally.clock_stepped),
             self._pool.opened,
         )
 
@@ -178,8 +170,7 @@ class Generator:
         self._dispatch(now)
         if now >= self._tick_ns:
             self._tick_ns = now + TICK_NS
-            self._watch_clock()
-            self._publish()
+            self._tally.publish()
         if self._ended is None and self._wake_ns:
             self._wake_ns = self._next_moment()
             self._timer.arm(self._wake_ns)
@@ -222,7 +213,7 @@ class Generator:
         connection.sent_ns = sent_ns
         connection.deadline_ns = sent_ns + self._plan.request_timeout_ns
         self._in_flight[connection] = None
-        self._sent += 1
+        self._tally.sent += 1
         if alive and connection.pending is not None:
             self._epoll.modify(connection.fd, select.EPOLLIN | select.EPOLLOUT)
 
@@ -245,9 +236,9 @@ class Generator:
         kernel_ns = 0
         if ancillary:
             seconds, nanoseconds = TIMESPEC.unpack(ancillary[0][2])
-            kernel_ns = seconds * _SECOND_NS + nanoseconds - self._offset_ns
-            if now - kernel_ns > self._max_lag_ns:
-                self._max_lag_ns = now - kernel_ns
+            kernel_ns = seconds * 1_000_000_000 + nanoseconds - self._tally.offset_ns
+            if now - kernel_ns > self._tally.max_lag_ns:
+                self._tally.max_lag_ns = now - kernel_ns
         if self._plan.quick_ack and data:
             connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         if connection.tls is not None:
@@ -270,7 +261,7 @@ class Generator:
             self._lose(connection, EOF, "")
 
     def _keep(self, connection: Connection, data: bytes, now: int, kernel_ns: int) -> None:
-        self._received_bytes += len(data)
+        self._tally.received_bytes += len(data)
         if connection.keep(data, now, kernel_ns):
             malformed = connection.framer.malformed
             self._finish(connection, MALFORMED if malformed else COMPLETE, now, malformed or "")
@@ -314,11 +305,11 @@ class Generator:
         self._spool.append(connection, ending, now, error)
         self._in_flight.pop(connection, None)
         self._schedule.release(now)
-        self._finished += 1
+        self._tally.finished += 1
         status = connection.framer.status
         whole = ending == COMPLETE or (ending == EOF and connection.framer.until_close)
         if not whole or status is None or not 200 <= status < 300:
-            self._failed += 1
+            self._tally.failed += 1
         reusable = ending == COMPLETE and connection.framer.keep_alive and connection.pending is None
         if reusable and not self._plan.fresh_connections:
             connection.rest()
@@ -326,13 +317,5 @@ class Generator:
         elif connection.state not in (FAILED, CLOSED):
             self._pool.drop(connection, reset=ending in (TIMEOUT, CANCELLED))
         self._wake_ns = 0
-        if self._finished == self._schedule.count:
+        if self._tally.finished == self._schedule.count:
             self._ended = "complete"
-
-    def _watch_clock(self) -> None:
-        """A wall clock that was set within the window makes kernel stamps wrong by as much."""
-        if abs(wall_offset_ns(3) - self._offset_ns) > STEP_NS:
-            self._stepped = True
-
-    def _publish(self) -> None:
-        self._counters.store(self._sent, self._finished, self._failed, self._received_bytes)

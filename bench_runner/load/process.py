@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench_runner.errors import LoadFailed
+from bench_runner.load.captures import read_captures
 from bench_runner.load.channel import (
     CANCEL,
     FAILURE,
@@ -30,7 +31,6 @@ from bench_runner.load.channel import (
 )
 from bench_runner.load.contract import LoadOutcome, LoadPlan, Progress, RunControl
 from bench_runner.load.planfile import PLAN_FILE, write_plan
-from bench_runner.load.spool import ENDINGS, SpoolReader
 from engines.clock import monotonic_ns
 from engines.contract import Capture
 
@@ -182,61 +182,4 @@ def _outcome(plan: LoadPlan, outcome: Outcome) -> LoadOutcome:
         max_lag_s=None if outcome.max_lag_ns < 0 else outcome.max_lag_ns / 1e9,
         clock_stepped=bool(outcome.clock_stepped),
         connections_opened=outcome.connections_opened,
-    )
-
-
-def read_captures(
-    spool: Path, indexes: array[int], offsets_ns: array[int] | None, outcome: Outcome
-) -> Iterator[Capture]:
-    """Captures in the order of the plan; `indexes` names each, one is in memory at a time."""
-    with SpoolReader(spool) as reader:
-        for position, index in enumerate(indexes):
-            blocks = reader.blocks(position)
-            if not blocks:
-                scheduled_ns = outcome.end_ns if offsets_ns is None else outcome.start_ns + offsets_ns[position]
-                yield _never_sent(index, scheduled_ns, outcome.end_ns)
-                continue
-            last = blocks[-1]
-            user_ns, kernel_ns, lengths = array("q"), array("q"), array("q")
-            for block in blocks:
-                user_ns.extend(block.user_ns)
-                kernel_ns.extend(block.kernel_ns)
-                lengths.extend(block.lengths)
-            yield Capture(
-                index=index,
-                scheduled_ns=last.scheduled_ns,
-                sent_ns=last.sent_ns,
-                sent_clock="user",
-                connect_s=last.connect_ns / 1e9,
-                local_port=last.local_port,
-                process=0,
-                resends=last.resends,
-                read_user_ns=user_ns,
-                read_kernel_ns=kernel_ns,
-                read_bytes=lengths,
-                body=b"".join(block.body for block in blocks),
-                ended=ENDINGS[last.ending],
-                ended_ns=last.ended_ns,
-                error=last.error,
-                fresh_connection=bool(last.first),
-            )
-
-
-def _never_sent(index: int, scheduled_ns: int, ended_ns: int) -> Capture:
-    return Capture(
-        index=index,
-        scheduled_ns=scheduled_ns,
-        sent_ns=0,
-        sent_clock="user",
-        connect_s=0.0,
-        local_port=0,
-        process=0,
-        resends=0,
-        read_user_ns=array("q"),
-        read_kernel_ns=array("q"),
-        read_bytes=array("q"),
-        body=b"",
-        ended="cancelled",
-        ended_ns=ended_ns,
-        error="the run ended before this request was sent",
     )
