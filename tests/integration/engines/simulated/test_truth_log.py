@@ -1,0 +1,95 @@
+"""The truth against what a client sees: the same clock, the same counts, arrivals by the kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from engines.clock import monotonic_ns, sleep_s
+from engines.simulated.fit import predict
+from engines.simulated.published import ROWS
+from engines.simulated.start import SimulatedServer, simulated_engine
+from tests.integration.engines.simulated.talk import ask_json, burst, connect, generate, http
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[SimulatedServer]:
+    with simulated_engine("vllm-mistral-7b", speed=5) as running:
+        yield running
+
+
+def test_stamps_lie_between_what_the_client_did_and_what_it_saw(server: SimulatedServer) -> None:
+    capture, completion = generate(server, max_tokens=30)
+    truth = server.truth()[-1]
+    assert truth["local_port"] == capture.local_port
+    assert truth["arrival_clock"] == "kernel"
+    # the kernel's wall clock is mapped to the monotonic one: allow what such a mapping may be off by
+    slack_ns = 200_000
+    assert capture.sent_ns - slack_ns <= truth["arrival_ns"] <= truth["first_token_ns"]
+    assert len(truth["token_ns"]) == completion.output_tokens == 30
+    assert truth["token_ns"] == sorted(truth["token_ns"])
+    for sent_ns, seen_ns in zip(truth["token_ns"], completion.event_ns, strict=True):
+        assert sent_ns <= seen_ns
+    assert truth["last_token_ns"] <= truth["end_ns"]
+
+
+def test_a_burst_is_told_request_by_request(server: SimulatedServer) -> None:
+    first = server.ask("GET", "/truth?since=0")["next"]
+    answers = burst(server, 40, max_tokens=16)
+    told = {record["local_port"]: record for record in server.truth(since=first)}
+    assert len(told) == 40
+    for capture, completion in answers:
+        record = told[capture.local_port]
+        assert completion.failure is None
+        assert record["outcome"] == "complete"
+        assert record["generated_tokens"] == completion.output_tokens == 16
+        assert record["prompt_tokens"] == completion.input_tokens
+        assert record["first_token_ns"] <= completion.event_ns[0]
+
+
+def test_real_time_follows_the_scheduler(server: SimulatedServer) -> None:
+    """No step is shorter than the scheduler says, so a stream takes at least what the pure scheduler gives."""
+    body = {"model": server.model, "prompt": " the" * 266, "max_tokens": 64, "ignore_eos": True}
+    ask_json(server, "POST", "/v1/completions", body)
+    generate(server, prompt=" light" * 266, max_tokens=64)
+    truth = server.truth()[-1]
+    took_s = (truth["last_token_ns"] - truth["arrival_ns"]) / 1e9 * 5
+    row = next(row for row in ROWS if row.profile == "vllm-mistral-7b")
+    alone = type(row)(row.profile, 1, 267, 64, 1.0, None, fitted=False)
+    assert took_s >= predict(alone) * 0.99
+
+
+def test_a_client_that_goes_away_frees_its_place(server: SimulatedServer) -> None:
+    body = {"model": server.model, "prompt": " the", "max_tokens": 30_000, "stream": True, "ignore_eos": True}
+    with connect(server) as sock:
+        sock.sendall(http("POST", "/v1/completions", body))
+        while b"data: " not in sock.recv(65536):
+            pass
+    deadline_ns = monotonic_ns() + 20_000_000_000
+    while server.truth()[-1]["outcome"] == "running":
+        assert monotonic_ns() < deadline_ns
+        sleep_s(0.02)
+    truth = server.truth()[-1]
+    assert truth["outcome"] == "client_gone"
+    assert 0 < truth["generated_tokens"] < 30_000
+    assert server.about()["simulated"] is True
+
+
+def test_the_log_is_bounded_and_can_be_read_on(server: SimulatedServer) -> None:
+    with simulated_engine("tgi-qwen2.5-7b", speed=500, truth_keep=3) as small:
+        for k in range(5):
+            generate(small, prompt=f" {k}", max_tokens=2)
+        told = small.ask("GET", "/truth?since=0&tokens=0")
+        assert [record["index"] for record in told["requests"]] == [2, 3, 4]
+        assert (told["next"], told["forgotten"]) == (5, 2)
+        assert "token_ns" not in told["requests"][0]
+        assert len(small.truth(since=4)) == 1
+    assert ask_json(server, "GET", "/truth?since=x")[0] == 400
+
+
+def test_refused_requests_are_in_the_log(server: SimulatedServer) -> None:
+    ask_json(server, "POST", "/v1/completions", {"model": "nope", "prompt": "x"})
+    truth = server.truth()[-1]
+    assert (truth["outcome"], truth["status"], truth["generated_tokens"]) == ("rejected", 404, 0)
+    assert truth["first_token_ns"] is None
