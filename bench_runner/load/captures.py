@@ -32,7 +32,7 @@ def read_captures(
                 index=index,
                 scheduled_ns=last.scheduled_ns,
                 sent_ns=last.sent_ns,
-                sent_clock="user",
+                sent_clock="kernel" if last.kernel_sent else "user",
                 connect_s=last.connect_ns / 1e9,
                 local_port=last.local_port,
                 process=0,

@@ -13,8 +13,14 @@ from engines.dialects.http1 import ResponseFramer
 if TYPE_CHECKING:
     from bench_runner.load.tls import TlsStream
 
-#: asm-generic value; Python has no name for it
+#: asm-generic values; Python has no names for them
 SO_TIMESTAMPNS = 35
+SO_TIMESTAMPING = 37
+_TX_SOFTWARE, _SOFTWARE, _OPT_TSONLY, _OPT_RX_FILTER = 1 << 1, 1 << 4, 1 << 11, 1 << 17
+#: report transmit stamps, without the data, where a send asks for one; the second where a kernel knows no RX filter
+_STAMP_REPORTS = (_SOFTWARE | _OPT_TSONLY | _OPT_RX_FILTER, _SOFTWARE | _OPT_TSONLY)
+#: asked of the one send that begins a request, so that no other stamp turns up
+_STAMP_THIS = [(socket.SOL_SOCKET, SO_TIMESTAMPING, struct.pack("I", _TX_SOFTWARE))]
 #: what one `recvmsg` may bring
 READ_BYTES = 65_536
 #: room for one timestamp message
@@ -32,13 +38,14 @@ class Connection:
 
     __slots__ = ("body", "bound", "connect_ns", "deadline_ns", "error", "fd", "framer", "kernel_ns", "last_block",
                  "lengths", "local_port", "opened_ns", "pending", "position", "recvmsg", "resends", "scheduled_ns",
-                 "sent_ns", "served", "sock", "state", "tls", "user_ns")  # fmt: skip
+                 "sent_kernel_ns", "sent_ns", "served", "sock", "stamps_sends", "state", "tls", "user_ns")  # fmt: skip
 
     def __init__(self, family: int) -> None:
         self.sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         self.fd = self.sock.fileno()
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        self.stamps_sends = any(self._accepts(flags) for flags in _STAMP_REPORTS)
         self.recvmsg = self.sock.recvmsg
         self.framer = ResponseFramer()
         self.tls: TlsStream | None = None
@@ -58,6 +65,8 @@ class Connection:
         self.resends = 0
         self.scheduled_ns = 0
         self.sent_ns = 0
+        #: when the kernel passed the request on to the network, on our clock; 0: it did not say
+        self.sent_kernel_ns = 0
         #: bytes of the request that the socket did not take yet
         self.pending: memoryview | None = None
         self.user_ns = array("q")
@@ -85,13 +94,16 @@ class Connection:
         self.position = position
         self.scheduled_ns = scheduled_ns
         self.sent_ns = 0
+        self.sent_kernel_ns = 0
         self.resends = resends
         self.last_block = -1
 
-    def send(self, payload: memoryview) -> bool:
+    def send(self, payload: memoryview, *, first: bool = True) -> bool:
         """Writes what the socket takes; the rest stays in `pending`. False: the peer is gone."""
         try:
-            sent = self.sock.send(payload)
+            sent = (
+                self.sock.sendmsg((payload,), _STAMP_THIS) if first and self.stamps_sends else self.sock.send(payload)
+            )
         except BlockingIOError:
             sent = 0
         except OSError:
@@ -99,6 +111,18 @@ class Connection:
             return False
         self.pending = payload[sent:] if sent < len(payload) else None
         return True
+
+    def transmitted_ns(self) -> int:
+        """Wall time at which the kernel passed a request on to the network; 0: no such message waits for us."""
+        try:
+            _, ancillary, _, _ = self.sock.recvmsg(0, 256, socket.MSG_ERRQUEUE)
+        except OSError:
+            return 0
+        for level, kind, data in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, SO_TIMESTAMPNS):
+                seconds, nanoseconds = TIMESPEC.unpack(data)
+                return int(seconds) * 1_000_000_000 + int(nanoseconds)
+        return 0
 
     def keep(self, data: bytes, user_ns: int, kernel_ns: int) -> bool:
         """Keeps what one read brought. True: the response is over, whole or malformed."""
@@ -127,3 +151,10 @@ class Connection:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self.state = CLOSED
         self.sock.close()
+
+    def _accepts(self, stamp_flags: int) -> bool:
+        try:
+            self.sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, stamp_flags)
+        except OSError:
+            return False
+        return True

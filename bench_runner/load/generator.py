@@ -124,6 +124,8 @@ class Generator:
             connection = self._pool.table.get(fd)
             if connection is None:
                 self._answer(fd)
+            elif mask & select.EPOLLERR and self._stamp_sent(connection):
+                pass  # whatever else happened is still there at the next turn
             elif connection.state == BUSY:
                 if mask & select.EPOLLOUT:
                     self._flush(connection)
@@ -217,9 +219,17 @@ class Generator:
         if alive and connection.pending is not None:
             self._epoll.modify(connection.fd, select.EPOLLIN | select.EPOLLOUT)
 
+    def _stamp_sent(self, connection: Connection) -> bool:
+        """Takes a transmit stamp, if that is what the socket reports. One of an earlier request is of no use."""
+        wall_ns = connection.transmitted_ns()
+        stamp_ns = wall_ns - self._tally.offset_ns
+        if connection.state == BUSY and connection.sent_ns <= stamp_ns <= monotonic_ns():
+            connection.sent_kernel_ns = connection.sent_kernel_ns or stamp_ns
+        return wall_ns != 0
+
     def _flush(self, connection: Connection) -> None:
         """The socket takes more of a request. Where the peer is gone, reading will tell."""
-        alive = connection.pending is not None and connection.send(connection.pending)
+        alive = connection.pending is not None and connection.send(connection.pending, first=False)
         if not alive or connection.pending is None:
             self._epoll.modify(connection.fd, select.EPOLLIN)
 

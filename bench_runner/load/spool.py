@@ -26,8 +26,8 @@ COMPLETE, EOF, RESET, TIMEOUT, CONNECT, CANCELLED, MALFORMED = range(1, 8)
 
 _MAGIC = 0x45424C4B
 #: magic, position, place of the previous block (-1: none), reads, bytes, scheduled, sent, connect time, ended (ns),
-#: local port, resends, ending, first request on its connection, bytes of error text
-HEADER = struct.Struct("=IIqqqqqqqHHHHI")
+#: local port, resends, ending, first request on its connection, sent by the kernel's stamp, bytes of error text
+HEADER = struct.Struct("=IIqqqqqqqHHHHHI")
 
 
 class SpoolWriter:
@@ -59,13 +59,14 @@ class SpoolWriter:
             len(connection.user_ns),
             len(connection.body),
             connection.scheduled_ns,
-            connection.sent_ns,
+            connection.sent_kernel_ns or connection.sent_ns,
             connection.connect_ns if connection.served == 0 else 0,
             ended_ns,
             connection.local_port,
             connection.resends,
             ending,
             connection.served == 0,
+            connection.sent_kernel_ns != 0,
             len(text),
         )
         parts = (header, connection.user_ns, connection.kernel_ns, connection.lengths, connection.body, text)
@@ -88,8 +89,8 @@ class SpoolWriter:
 class Block:
     """One block, read back."""
 
-    __slots__ = ("body", "connect_ns", "ended_ns", "ending", "error", "first", "kernel_ns", "lengths", "local_port",
-                 "previous", "resends", "scheduled_ns", "sent_ns", "user_ns")  # fmt: skip
+    __slots__ = ("body", "connect_ns", "ended_ns", "ending", "error", "first", "kernel_ns", "kernel_sent", "lengths",
+                 "local_port", "previous", "resends", "scheduled_ns", "sent_ns", "user_ns")  # fmt: skip
 
     def __init__(self, fd: int, place: int) -> None:
         (
@@ -106,6 +107,7 @@ class Block:
             self.resends,
             self.ending,
             self.first,
+            self.kernel_sent,
             error_size,
         ) = HEADER.unpack(os.pread(fd, HEADER.size, place))
         data = os.pread(fd, 24 * reads + size + error_size, place + HEADER.size)

@@ -51,7 +51,7 @@ def test_stamps_lie_in_the_order_things_happened(tmp_path: Path) -> None:
             assert capture.sent_ns < kernel_ns <= user_ns
             assert (user_ns - kernel_ns) / 1e9 <= outcome.max_lag_s
         assert capture.ended_ns == capture.read_user_ns[-1] <= outcome.window_end_ns
-        assert capture.sent_clock == "user"
+        assert capture.sent_clock == "kernel"
         assert capture.fresh_connection
         assert capture.connect_s > 0
         assert capture.resends == 0

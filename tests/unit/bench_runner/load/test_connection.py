@@ -1,0 +1,76 @@
+"""One connection over a socket pair: what it sends, what it keeps, what it forgets."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from bench_runner.load.connection import IDLE, Connection
+
+RESPONSE = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Connection, socket.socket]]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        connection = Connection(socket.AF_INET)
+        connection.sock.setblocking(True)
+        assert connection.open(listener.getsockname(), now_ns=1) == 0
+        assert connection.opened() == 0
+        connection.sock.setblocking(False)
+        peer, address = listener.accept()
+        assert connection.local_port == address[1]
+        with peer:
+            yield connection, peer
+        connection.close()
+
+
+def test_what_a_socket_does_not_take_stays_pending(pair: tuple[Connection, socket.socket]) -> None:
+    connection, peer = pair
+    payload = memoryview(bytes(range(256)) * 100_000)
+    assert connection.send(payload)
+    received = b""
+    while connection.pending is not None:
+        received += peer.recv(1 << 20)
+        assert connection.send(connection.pending, first=False)
+    while len(received) < len(payload):
+        received += peer.recv(1 << 20)
+    assert received == payload
+
+
+def test_a_peer_that_is_gone_is_told(pair: tuple[Connection, socket.socket]) -> None:
+    connection, _ = pair
+    connection.sock.shutdown(socket.SHUT_WR)
+    assert not connection.send(memoryview(b"request"))
+    assert connection.pending is not None
+    assert bytes(connection.pending) == b"request"
+
+
+def test_the_kernel_tells_when_a_request_left(pair: tuple[Connection, socket.socket]) -> None:
+    connection, _ = pair
+    assert connection.transmitted_ns() == 0
+    connection.send(memoryview(b"request"))
+    first = connection.transmitted_ns()
+    assert first > 0
+    assert connection.transmitted_ns() == 0
+    connection.send(memoryview(b"its rest"), first=False)
+    assert connection.transmitted_ns() == 0
+
+
+def test_reads_are_kept_until_they_are_forgotten(pair: tuple[Connection, socket.socket]) -> None:
+    connection, _ = pair
+    connection.begin(3, scheduled_ns=5)
+    assert not connection.keep(RESPONSE[:10], 100, 90)
+    assert connection.keep(RESPONSE[10:], 200, 190)
+    assert bytes(connection.body) == RESPONSE
+    assert list(connection.user_ns) == [100, 200]
+    assert list(connection.kernel_ns) == [90, 190]
+    assert list(connection.lengths) == [10, len(RESPONSE) - 10]
+    connection.forget_reads()
+    assert not connection.body
+    assert not connection.user_ns
+    connection.rest()
+    assert (connection.state, connection.served) == (IDLE, 1)
+    assert connection.keep(RESPONSE, 300, 290)
