@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -20,6 +21,8 @@ from engines.simulated.fit import prediction_table
 from engines.simulated.plain import ServerOptions
 from engines.simulated.profiles import PROFILES
 from engines.simulated.server import Server
+from engines.simulated.tokenizer import Tokenizer
+from engines.simulated.tokenizer_file import write_tokenizer
 
 _PARENT_CHECK_NS = 500_000_000
 
@@ -39,6 +42,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--split-characters", type=int, default=0, help="one word in N is split over three tokens")
     parser.add_argument("--fault", action="append", default=[], help='JSON, such as {"kind":"cut","token":3,"every":2}')
     parser.add_argument("--die-with-parent", action="store_true", help="end when stdin or the parent process ends")
+    parser.add_argument("--write-tokenizer", type=Path, metavar="FOLDER", help="write its tokenizer.json, and stop")
     parser.add_argument("--predict", action="store_true", help="print what the committed parameters predict, and stop")
     arguments = parser.parse_args(argv)
     if not arguments.speed > 0:
@@ -91,6 +95,10 @@ def main(argv: list[str]) -> int:
     arguments = _arguments(argv)
     if arguments.predict:
         sys.stdout.write(prediction_table())
+        return 0
+    if arguments.write_tokenizer is not None:
+        tokenizer = Tokenizer(bos=PROFILES[arguments.profile].model.bos)
+        sys.stdout.write(f"{write_tokenizer(tokenizer, arguments.write_tokenizer)}\n")
         return 0
     options = ServerOptions(
         profile=PROFILES[arguments.profile],

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from engines.clock import monotonic_ns
 from engines.simulated import tgi_wire, vllm_wire
 from engines.simulated.ask import Ask, Refusal, dump
-from engines.simulated.connection import Connection, KernelClock
+from engines.simulated.connection import SO_TIMESTAMPNS, Connection, KernelClock
 from engines.simulated.exposition import Exposition
 from engines.simulated.faults import (
     FaultBook,
@@ -105,6 +105,8 @@ class Server:
         family = socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
         listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # from the first connection on, so that no stamp is filled in late
+        listener.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         listener.bind(self._address)
         listener.listen(4096)
         self._address = listener.getsockname()[:2]

@@ -143,7 +143,8 @@ def _await_ready(process: subprocess.Popen[bytes], errors: IO[bytes]) -> dict[st
         process.wait()
         errors.seek(0)
         tail = errors.read().decode("utf-8", "replace")[-2000:]
-        raise LaunchFailed(f"the simulated engine did not start: {tail.strip()}", log_tail=tail)
+        last_line = next(reversed(tail.strip().splitlines()), "it wrote nothing")
+        raise LaunchFailed(f"the simulated engine did not start: {last_line}", log_tail=tail)
     ready = json.loads(line)
     assert isinstance(ready, dict)
     return ready

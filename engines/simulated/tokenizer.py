@@ -25,7 +25,9 @@ SPECIAL_TEXT = {UNKNOWN_ID: "<unk>", BOS_ID: "<s>", EOS_ID: "</s>", TURN_START_I
 _FIRST_BYTE_ID = 8
 _FIRST_PIECE_ID = _FIRST_BYTE_ID + 256
 
-_PIECE = re.compile(r" ?[A-Za-z]+| ?[0-9]+| ?[^\sA-Za-z0-9]+|\s+?(?= ?\S)|\s+")
+#: letters, digits or signs with the space before them; else whitespace (ASCII only, so that all regex engines agree)
+PIECE_PATTERN = " ?[A-Za-z]+| ?[0-9]+| ?[^ \\t\\n\\r\\f\\vA-Za-z0-9]+|[ \\t\\n\\r\\f\\v]"
+_PIECE = re.compile(PIECE_PATTERN)
 
 _COMMON = re.findall(
     r"\w+",
@@ -57,7 +59,7 @@ def _vocabulary() -> list[bytes]:
     pieces = [f" {word}" for word in WORDS]
     pieces += [word for word in WORDS if len(word) > 1]
     pieces += [piece for piece in syllables if piece not in set(WORDS)]
-    pieces += ["\n\n", "  ", "    ", "...", "ing", "tion", "ed", "er", "ent", "th", "st", "qu", "ch"]
+    pieces += ["...", "ing", "tion", "ed", "er", "ent", "th", "st", "qu", "ch"]
     return [piece.encode() for piece in dict.fromkeys(pieces)]
 
 
@@ -80,6 +82,10 @@ class Tokenizer:
     def size(self) -> int:
         """Ids run from 0 to `size - 1`."""
         return _FIRST_PIECE_ID + len(self._bytes) - 256
+
+    def entries(self) -> list[tuple[int, bytes]]:
+        """Every id that text can give, with its bytes."""
+        return list(self._bytes.items())
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without special ids."""

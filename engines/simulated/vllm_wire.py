@@ -315,4 +315,6 @@ class VllmWriter:
         return {"prompt_tokens": prompt, "total_tokens": prompt + count, "completion_tokens": count}
 
     def _usage_field(self, count: int) -> bytes:
-        return b',"usage":' + dump(self._usage(count))
+        prompt = self._prompt_tokens
+        counts = (prompt, prompt + count, count)
+        return b',"usage":{"prompt_tokens":%d,"total_tokens":%d,"completion_tokens":%d}' % counts

@@ -35,7 +35,8 @@ def http(method: str, path: str, body: Any = None, **headers: str) -> bytes:
 def receive(sock: socket.socket, *, sent_ns: int) -> Capture:
     """Everything up to the response's end."""
     framer = ResponseFramer()
-    stamps, sizes, body = array("q"), array("q"), b""
+    stamps, sizes = array("q"), array("q")
+    pieces: list[bytes] = []
     ended, error = "complete", ""
     port = sock.getsockname()[1]
     while True:
@@ -52,7 +53,7 @@ def receive(sock: socket.socket, *, sent_ns: int) -> Capture:
             break
         stamps.append(monotonic_ns())
         sizes.append(len(data))
-        body += data
+        pieces.append(data)
         if framer.feed(data):
             ended = "malformed" if framer.malformed else "complete"
             break
@@ -68,7 +69,7 @@ def receive(sock: socket.socket, *, sent_ns: int) -> Capture:
         read_user_ns=stamps,
         read_kernel_ns=array("q", [0] * len(stamps)),
         read_bytes=sizes,
-        body=body,
+        body=b"".join(pieces),
         ended=ended,
         ended_ns=monotonic_ns(),
         error=error,
