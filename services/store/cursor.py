@@ -79,7 +79,7 @@ class Keyset:
                 return moment
             case Words(), str():
                 return value
-            case ((UtcTime() | Words()), _):
+            case (UtcTime() | Words(), _) | (_, bool()):
                 raise ValueError("not this column's kind of value")
             case _, int() | float() if math.isfinite(value) and abs(value) < 2**63:
                 return value

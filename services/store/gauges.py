@@ -31,8 +31,11 @@ def queue_depth(database: Database) -> int:
 def state_counts(database: Database) -> dict[str, int]:
     """Run status -> count; every status is there."""
     with database.read() as connection:
-        counted = connection.execute(select(runs.c.status, func.count()).group_by(runs.c.status)).tuples()
-        return {status.value: 0 for status in RunStatus} | dict(counted.all())
+        counted = connection.execute(select(runs.c.status, func.count()).group_by(runs.c.status)).all()
+    counts = {status.value: 0 for status in RunStatus}
+    for status, count in counted:
+        counts[status] = count
+    return counts
 
 
 def running_progress(database: Database) -> list[Run]:

@@ -53,9 +53,9 @@ def spec_to_run(connection: Connection, run_id: str, attempt: int) -> RunSpec:
 def _lengths(rows: Iterator[Mapping[str, Any]], run_id: str) -> Iterator[int]:
     """One length a request. A request that failed has none of its own; it gets the planned one."""
     for row in rows:
-        if row.get("failure") is not None:
+        if row["failure_kind"] is not None:
             yield row["planned_output_tokens"]
-        elif row.get("engine_output_tokens"):
+        elif row["engine_output_tokens"]:
             yield row["engine_output_tokens"]
         else:
             raise RunNotPossible(f"run {run_id}, whose output lengths it takes, did not count its tokens")

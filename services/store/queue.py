@@ -14,11 +14,14 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, ins
 
 from services.store.database import Database, now
 from services.store.lengths import RunNotPossible, spec_to_run
-from services.store.rows import ENDED, ClaimedRun, Renewal, RunStatus
+from services.store.rows import ENDED, ClaimedRun, Fence, Renewal, RunStatus
 from services.store.tables import attempts, resource_leases, run_resources, runs, workers
 
 #: A run whose attempts were lost this often ends as failed: it kills its workers.
 MAX_LOST_ATTEMPTS = 5
+
+#: Looks at the queue in one claim; another worker may be quicker each time, and the next poll is near.
+_MOST_LOOKS = 100
 
 #: Heartbeats older than this are forgotten.
 _FORGET_WORKERS_AFTER = timedelta(days=1)
@@ -33,7 +36,7 @@ def claim(database: Database, worker: str, lease_s: float) -> ClaimedRun | None:
 
     A run whose lease lapsed is taken over with its attempt raised; lost too often or cancelled, it is ended instead.
     """
-    while True:
+    for _ in range(_MOST_LOOKS):
         try:
             with database.write() as connection:
                 taken = _take_first(database, connection, worker, timedelta(seconds=lease_s))
@@ -49,47 +52,48 @@ def claim(database: Database, worker: str, lease_s: float) -> ClaimedRun | None:
             with database.write() as connection:
                 _end_unrun(connection, run_id, RunStatus.FAILED, str(problem), now(connection))
                 free(connection, run_id, attempt)
+    return None
 
 
-def renew(database: Database, claimed: ClaimedRun, progress: Mapping[str, Any] | None, lease_s: float) -> Renewal:
+def renew(database: Database, fence: Fence, progress: Mapping[str, Any] | None, lease_s: float) -> Renewal:
     """Keep the lease for another `lease_s` and say how far the run is.
 
     A lease that lapsed can still be renewed while nobody took the run or one of its resources.
     """
     with database.write() as connection:
         run = connection.execute(
-            select(runs.c.cancel_requested, runs.c.resources).where(_ours(claimed)).with_for_update()
+            select(runs.c.cancel_requested, runs.c.resources).where(_ours(fence)).with_for_update()
         ).one_or_none()
         if run is None:
             return Renewal(owned=False, cancel_requested=False)
         expires_at = now(connection) + timedelta(seconds=lease_s)
         held = connection.execute(
             update(resource_leases)
-            .where(resource_leases.c.run_id == claimed.run_id, resource_leases.c.attempt == claimed.attempt)
+            .where(resource_leases.c.run_id == fence.run_id, resource_leases.c.attempt == fence.attempt)
             .values(expires_at=expires_at)
         ).rowcount
         if held != len(run.resources):
             return Renewal(owned=False, cancel_requested=run.cancel_requested)
         said = {} if progress is None else {"progress": dict(progress)}
-        connection.execute(update(runs).where(runs.c.id == claimed.run_id).values(lease_expires_at=expires_at, **said))
+        connection.execute(update(runs).where(runs.c.id == fence.run_id).values(lease_expires_at=expires_at, **said))
         return Renewal(owned=True, cancel_requested=run.cancel_requested)
 
 
-def release(database: Database, claimed: ClaimedRun) -> bool:
+def release(database: Database, fence: Fence) -> bool:
     """Give it back as queued, or cancelled where that was asked (a drained worker); False: it was no longer ours."""
     with database.write() as connection:
         moment = now(connection)
-        run = connection.execute(select(runs.c.cancel_requested).where(_ours(claimed)).with_for_update()).one_or_none()
-        free(connection, claimed.run_id, claimed.attempt)
+        run = connection.execute(select(runs.c.cancel_requested).where(_ours(fence)).with_for_update()).one_or_none()
+        free(connection, fence.run_id, fence.attempt)
         if run is None:
             return False
-        end_attempt(connection, claimed.run_id, claimed.attempt, "released", moment)
+        end_attempt(connection, fence.run_id, fence.attempt, "released", moment)
         if run.cancel_requested:
-            _end_unrun(connection, claimed.run_id, RunStatus.CANCELLED, "cancelled", moment)
+            _end_unrun(connection, fence.run_id, RunStatus.CANCELLED, "cancelled", moment)
         else:
             connection.execute(
                 update(runs)
-                .where(runs.c.id == claimed.run_id)
+                .where(runs.c.id == fence.run_id)
                 .values(status=RunStatus.QUEUED, worker=None, lease_expires_at=None, progress=None, started_at=None)
             )
         return True
@@ -203,8 +207,9 @@ def _grip(
             .on_conflict_do_update(
                 index_elements=[resource_leases.c.resource], set_=lease, where=resource_leases.c.expires_at <= moment
             )
-        ).rowcount
-        if taken != 1:
+            .returning(resource_leases.c.resource)
+        ).one_or_none()
+        if taken is None:
             raise _Contended
 
 
@@ -219,14 +224,16 @@ def _end_unrun(connection: Connection, run_id: str, status: RunStatus, reason: s
 def free(connection: Connection, run_id: str, attempt: int) -> None:
     """Let go of what this attempt holds, and of nothing another attempt took over."""
     connection.execute(
-        delete(resource_leases).where(resource_leases.c.run_id == run_id, resource_leases.c.attempt == attempt)
+        delete(resource_leases).where(
+            resource_leases.c.run_id == fence.run_id, resource_leases.c.attempt == fence.attempt
+        )
     )
 
 
-def _ours(claimed: ClaimedRun) -> ColumnElement[bool]:
+def _ours(fence: Fence) -> ColumnElement[bool]:
     return and_(
-        runs.c.id == claimed.run_id,
-        runs.c.worker == claimed.worker,
-        runs.c.attempt == claimed.attempt,
+        runs.c.id == fence.run_id,
+        runs.c.worker == fence.worker,
+        runs.c.attempt == fence.attempt,
         runs.c.status == RunStatus.RUNNING,
     )

@@ -12,7 +12,7 @@ from services.store import tables
 from services.store.database import Database, now
 from services.store.queue import end_attempt, free
 from services.store.records import PACKING, pack
-from services.store.rows import ClaimedRun, RunStatus
+from services.store.rows import Fence, RunStatus
 from services.store.tables import attempts, documents, latest_runs, runs
 
 #: Distributions whose percentiles are columns: metric -> stem of the column's name.
@@ -31,9 +31,7 @@ _NUMBERS = (
 )
 
 
-def finish(
-    database: Database, claimed: ClaimedRun, result: Mapping[str, Any], records: Iterable[Mapping[str, Any]]
-) -> bool:
+def finish(database: Database, fence: Fence, result: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> bool:
     """Keep a result: run row, documents, attempt and records in one transaction, resources freed.
 
     A late result is taken where no other attempt's is there. Again: no effect, and the same answer.
@@ -43,24 +41,24 @@ def finish(
     """
     packed, count = pack(records)
     with database.write() as connection:
-        run = connection.execute(_fenced(claimed)).one_or_none()
+        run = connection.execute(_fenced(fence)).one_or_none()
         if run is None:
             return False
         moment = now(connection)
-        free(connection, claimed.run_id, claimed.attempt)
+        free(connection, fence.run_id, fence.attempt)
         if run.result_attempt is not None:
-            if run.result_attempt != claimed.attempt:
-                end_attempt(connection, claimed.run_id, claimed.attempt, "superseded", moment)
-            return bool(run.result_attempt == claimed.attempt)
-        end_attempt(connection, claimed.run_id, claimed.attempt, "result", moment)
+            if run.result_attempt != fence.attempt:
+                end_attempt(connection, fence.run_id, fence.attempt, "superseded", moment)
+            return bool(run.result_attempt == fence.attempt)
+        end_attempt(connection, fence.run_id, fence.attempt, "result", moment)
         columns = hot_columns(result)
         # the attempt's own start and worker: a late result may belong to an earlier attempt than the row's
-        columns |= {"started_at": run.attempt_started_at, "ended_at": moment, "worker": claimed.worker}
-        columns |= {"result_attempt": claimed.attempt, "lease_expires_at": None, "progress": None}
-        connection.execute(update(runs).where(runs.c.id == claimed.run_id).values(columns))
-        connection.execute(update(documents).where(documents.c.run_id == claimed.run_id).values(result=dict(result)))
+        columns |= {"started_at": run.attempt_started_at, "ended_at": moment, "worker": fence.worker}
+        columns |= {"result_attempt": fence.attempt, "lease_expires_at": None, "progress": None}
+        connection.execute(update(runs).where(runs.c.id == fence.run_id).values(columns))
+        connection.execute(update(documents).where(documents.c.run_id == fence.run_id).values(result=dict(result)))
         connection.execute(
-            insert(tables.records).values(run_id=claimed.run_id, records=count, packing=PACKING, data=packed)
+            insert(tables.records).values(run_id=fence.run_id, records=count, packing=PACKING, data=packed)
         )
         if columns["status"] != RunStatus.CANCELLED:
             _show_as_latest(database, connection, run, columns["simulated"], moment)
@@ -85,15 +83,15 @@ def hot_columns(result: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _fenced(claimed: ClaimedRun) -> Select[Any]:
+def _fenced(fence: Fence) -> Select[Any]:
     """The run, held still, where this worker really made this attempt."""
     return (
         select(runs, attempts.c.started_at.label("attempt_started_at"))
         .join(attempts, attempts.c.run_id == runs.c.id)
         .where(
-            runs.c.id == claimed.run_id,
-            attempts.c.attempt == claimed.attempt,
-            attempts.c.worker == claimed.worker,
+            runs.c.id == fence.run_id,
+            attempts.c.attempt == fence.attempt,
+            attempts.c.worker == fence.worker,
         )
         .with_for_update(of=runs)
     )

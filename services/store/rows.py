@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from bench_runner.plan.spec import RunSpec
 
@@ -193,9 +193,25 @@ class StoredTarget:
     created_at: datetime
 
 
+class Fence(Protocol):
+    """One worker's attempt at a run: what it may still say is judged by these three."""
+
+    @property
+    def run_id(self) -> str:
+        """The run."""
+
+    @property
+    def attempt(self) -> int:
+        """Raised by every claim."""
+
+    @property
+    def worker(self) -> str:
+        """Who claimed it."""
+
+
 @dataclass(frozen=True, slots=True)
 class ClaimedRun:
-    """A run that this worker now owns, together with every resource it occupies, until the lease ends."""
+    """A run that this worker now owns, together with every resource it occupies, until the lease ends. A Fence."""
 
     run_id: str
     job_id: str
