@@ -1,4 +1,4 @@
-"""The load process: maps its plan, holds its window, says how it went.
+"""The load process: opens its plan, holds its window, says how it went.
 
 Started as `python -m bench_runner.load.child SPOOL FD`. Its imports are few on purpose: it is started for every run.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench_runner.load.channel import FAILURE, Counters, LoadBroken, WorkerGone, pack_outcome
 from bench_runner.load.generator import Generator
-from bench_runner.load.planfile import PLAN_FILE, map_plan
+from bench_runner.load.planfile import PLAN_FILE, open_plan
 from bench_runner.load.spool import SpoolWriter
 
 #: exit codes beside 0
@@ -44,7 +44,7 @@ def drive_window(folder: Path, channel: socket.socket) -> bytes:
     """Carries out the plan in `folder`; the outcome as a message."""
     raise_file_limit()
     plan_path = folder / PLAN_FILE
-    plan = map_plan(plan_path)
+    plan = open_plan(plan_path)
     plan_path.unlink()  # credentials do not outlive their use
     counters = Counters(folder)
     generator = Generator(plan, SpoolWriter(folder, len(plan.ends)), channel, counters)

@@ -1,7 +1,7 @@
-"""The plan file: all that a load process needs, laid out to be mapped rather than read.
+"""The plan file: all that a load process needs, laid out to be used in place.
 
 header, address, host name, offsets (int64 each), payload ends (int64 each), payloads. Native byte order: the file never
-leaves its host. It holds complete requests, credentials included, so the load process unlinks it once it is mapped.
+leaves its host. It holds complete requests, credentials included, so the load process unlinks it once it is open.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FRESH, _QUICK_ACK, _TLS, _SCHEDULED = 1, 2, 4, 8
 
 
 class Plan(NamedTuple):
-    """The plan as the load process sees it: views into the mapped file, no copies."""
+    """The plan as the load process sees it. The arrays are mapped, the payloads stay in the file until they are due."""
 
     address: str
     port: int
@@ -42,14 +42,15 @@ class Plan(NamedTuple):
     run_timeout_ns: int
     #: send offset of each request from the window's start, ns; `None`: closed loop
     offsets_ns: memoryview | None
-    #: where each payload ends in `payloads`
+    #: where each payload ends, from `payloads_at` on
     ends: memoryview
-    payloads: memoryview
+    payloads_at: int
+    fd: int
 
     def payload(self, position: int) -> memoryview:
-        """The complete HTTP request at `position`."""
+        """The complete HTTP request at `position`. Read, not mapped: pages once touched would stay in memory."""
         start = self.ends[position - 1] if position else 0
-        return self.payloads[start : self.ends[position]]
+        return memoryview(os.pread(self.fd, self.ends[position] - start, self.payloads_at + start))
 
 
 def write_plan(plan: LoadPlan) -> Path:
@@ -93,14 +94,14 @@ def write_plan(plan: LoadPlan) -> Path:
     return path
 
 
-def map_plan(path: Path) -> Plan:
-    """Maps a plan file. The mapping lives as long as the views in the Plan do.
+def open_plan(path: Path) -> Plan:
+    """Opens a plan file, for as long as the process lives.
 
     Raises:
         ValueError: not a plan file of this version.
     """
-    with path.open("rb") as file:
-        view = memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    view = memoryview(mmap.mmap(fd, 0, prot=mmap.PROT_READ))
     magic, count, concurrency, request_ns, connect_ns, run_ns, port, flags, address_len, host_len = _HEADER.unpack_from(
         view
     )
@@ -126,7 +127,8 @@ def map_plan(path: Path) -> Plan:
         run_timeout_ns=run_ns,
         offsets_ns=offsets,
         ends=view[at : at + 8 * count].cast("q"),
-        payloads=view[at + 8 * count :],
+        payloads_at=at + 8 * count,
+        fd=fd,
     )
 
 

@@ -7,7 +7,6 @@ So the load process remembers nothing of a finished request, and reading back is
 
 from __future__ import annotations
 
-import mmap
 import os
 import struct
 from array import array
@@ -30,19 +29,18 @@ _MAGIC = 0x45424C4B
 HEADER = struct.Struct("=IIqqqqqqqHHHHHI")
 
 
+#: in the index: place of a request's final block, plus one; 0: it was never over
+_PLACE = struct.Struct("=q")
+
+
 class SpoolWriter:
     """Appends blocks; used by the load process only."""
 
     def __init__(self, folder: Path, requests: int) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         self._fd = os.open(folder / CAPTURES_FILE, flags, 0o600)
-        index = os.open(folder / INDEX_FILE, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
-        try:
-            # Allocated, not sparse: a full disk must be an error here, and not a SIGBUS at some later store.
-            os.posix_fallocate(index, 0, 8 * requests)
-            self._index = memoryview(mmap.mmap(index, 8 * requests)).cast("q")
-        finally:
-            os.close(index)
+        self._index = os.open(folder / INDEX_FILE, flags, 0o600)
+        os.truncate(self._index, 8 * requests)
         self._end = 0
 
     def append(self, connection: Connection, ending: int = 0, ended_ns: int = 0, error: str = "") -> None:
@@ -76,7 +74,7 @@ class SpoolWriter:
             self._write_rest(b"".join(bytes(part) for part in parts)[written:])
         connection.last_block = self._end
         if ending:
-            self._index[connection.position] = self._end + 1
+            os.pwrite(self._index, _PLACE.pack(self._end + 1), 8 * connection.position)
         self._end += size
         connection.forget_reads()
 
@@ -118,7 +116,7 @@ class Block:
         self.kernel_ns = array("q", data[width : 2 * width])
         self.lengths = array("q", data[2 * width : 3 * width])
         self.body = data[3 * width : 3 * width + size]
-        self.error = data[3 * width + size :].decode()
+        self.error = data[3 * width + size :].decode(errors="replace")
 
 
 class SpoolReader:
@@ -137,7 +135,7 @@ class SpoolReader:
 
     def blocks(self, position: int) -> list[Block]:
         """Blocks of the request at `position`, in the order of its reads; empty where it was never over."""
-        place = struct.unpack("=q", os.pread(self._index, 8, 8 * position))[0] - 1
+        place = _PLACE.unpack(os.pread(self._index, 8, 8 * position))[0] - 1
         blocks: list[Block] = []
         while place >= 0:
             blocks.append(Block(self._fd, place))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench_runner.load.contract import LoadPlan, SocketPolicy
-from bench_runner.load.planfile import map_plan, write_plan
+from bench_runner.load.planfile import open_plan, write_plan
 from engines.contract import Origin, WireRequest
 
 
@@ -27,7 +27,7 @@ def make_plan(spool: Path, *, offsets_ns: array[int] | None, concurrency: int | 
 
 
 def test_a_scheduled_plan(tmp_path: Path) -> None:
-    plan = map_plan(write_plan(make_plan(tmp_path, offsets_ns=array("q", [0, 5, 2**40]), concurrency=None)))
+    plan = open_plan(write_plan(make_plan(tmp_path, offsets_ns=array("q", [0, 5, 2**40]), concurrency=None)))
     assert (plan.address, plan.port, plan.host, plan.tls) == ("2001:db8::1", 8443, "engine.example", True)
     assert (plan.fresh_connections, plan.quick_ack, plan.concurrency) == (False, True, None)
     assert (plan.request_timeout_ns, plan.connect_timeout_ns) == (1_500_000_000, 250_000_000)
@@ -38,7 +38,7 @@ def test_a_scheduled_plan(tmp_path: Path) -> None:
 
 
 def test_a_closed_loop_has_no_offsets(tmp_path: Path) -> None:
-    plan = map_plan(write_plan(make_plan(tmp_path, offsets_ns=None, concurrency=2)))
+    plan = open_plan(write_plan(make_plan(tmp_path, offsets_ns=None, concurrency=2)))
     assert plan.offsets_ns is None
     assert plan.concurrency == 2
     assert bytes(plan.payload(2)) == b"the third"
@@ -53,4 +53,4 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "plan.bin"
     path.write_bytes(b"something else" * 20)
     with pytest.raises(ValueError, match="not a plan file"):
-        map_plan(path)
+        open_plan(path)
