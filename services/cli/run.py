@@ -67,6 +67,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
     try:
         spec = _spec(arguments)
+        _check_files(arguments)
         outcome = _run(spec, arguments)
     except (WrongUse, SpecError) as error:
         print(f"enginebench run: {error}", file=sys.stderr)
@@ -79,7 +80,7 @@ def execute(arguments: argparse.Namespace) -> int:
         _write(outcome, arguments)
     except OSError as error:
         print(f"enginebench run: cannot write {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
+        return 1
     return 0 if outcome.result.validity.state == "VALID" else 1
 
 
@@ -109,6 +110,19 @@ def _spec(arguments: argparse.Namespace) -> RunSpec:
     except ValidationError as error:
         problems = (f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors())
         raise WrongUse("; ".join(problems)) from None
+
+
+def _check_files(arguments: argparse.Namespace) -> None:
+    """What can be known before the load is known before it: a measurement must not end on a path that is not there."""
+    for flag, name in (("--json", arguments.json), ("--records", arguments.records)):
+        if name and name != "-":
+            try:
+                with Path(name).open("a", encoding="utf-8"):
+                    pass
+            except OSError as error:
+                raise WrongUse(f"{flag}: cannot write {name}: {error.strerror}") from None
+    if arguments.tokenizer and not Path(arguments.tokenizer).exists():
+        raise WrongUse(f"--tokenizer: there is no {arguments.tokenizer}; give tokenizer.json or the model's folder")
 
 
 def _refuse_what_is_not_there_yet(arguments: argparse.Namespace) -> None:
