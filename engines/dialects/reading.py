@@ -201,19 +201,10 @@ def _count_by_headers(tally: Tally, parsed: ParsedResponse) -> None:
 
 def conclude(capture: Capture, parsed: ParsedResponse, reads: Reads, tally: Tally) -> Completion:
     """Stamps for what was tallied, and the failure that counts."""
-    stamps = array("q")
-    shared = array("b")
-    kernel_stamps = 0
-    previous = -1
-    for read in tally.event_reads:
-        stamp, from_kernel = reads.stamp_ns(read)
-        stamps.append(stamp)
-        kernel_stamps += from_kernel
-        shared.append(1 if read == previous else 0)
-        previous = read
-    clock = "mixed"
-    if kernel_stamps in (0, len(stamps)):
-        clock = ("kernel" if kernel_stamps else "user") if stamps else ""
+    stamps, clock = _stamps(reads, tally.event_reads)
+    shared = array("b", [0] * len(stamps))
+    for k in range(1, len(stamps)):
+        shared[k] = tally.event_reads[k] == tally.event_reads[k - 1]
     whole = capture.ended == "complete" and not parsed.until_close and capture.body
     reason = tally.finish_reason
     return Completion(
@@ -233,6 +224,24 @@ def conclude(capture: Capture, parsed: ParsedResponse, reads: Reads, tally: Tall
         token_ids=None if tally.token_ids is None else tuple(tally.token_ids),
         model=None if tally.model is None else clean(tally.model, 300),
     )
+
+
+def _stamps(reads: Reads, event_reads: list[int]) -> tuple[array[int], str]:
+    """Each event's stamp, and which clock they are from."""
+    stamps = array("q")
+    kernel_stamps = 0
+    for read in event_reads:
+        stamp, from_kernel = reads.stamp_ns(read)
+        stamps.append(stamp)
+        kernel_stamps += from_kernel
+    if not stamps:
+        return stamps, ""
+    if kernel_stamps in (0, len(stamps)):
+        return stamps, "kernel" if kernel_stamps else "user"
+    # Our own reading may be late where the kernel's is not. Bytes arrive in order: none came after a later one.
+    for k in range(len(stamps) - 2, -1, -1):
+        stamps[k] = min(stamps[k], stamps[k + 1])
+    return stamps, "mixed"
 
 
 def _failure(capture: Capture, parsed: ParsedResponse, tally: Tally) -> Failure | None:

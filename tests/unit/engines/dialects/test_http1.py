@@ -128,6 +128,17 @@ def test_nothing_grows_without_end() -> None:
     assert framer.malformed == "a trailer does not end"
 
 
+def test_chunk_data_that_looks_like_a_chunk_is_data() -> None:
+    inner = b"5\r\nhello\r\n"
+    raw = CHUNKED_HEAD + b"1\r\n:\r\n15\r\n" + inner + inner + b".\r\n0\r\n\r\n"
+    for first in range(len(raw)):
+        for second in (first + 1, first + len(inner), first + len(inner) + 1):
+            framer = ResponseFramer()
+            parts = cut(raw, [first, min(second, len(raw))])
+            assert [framer.feed(p) for p in parts] == [False] * (len(parts) - 1) + [True]
+            assert framer.malformed is None
+
+
 def test_bytes_nobody_asked_for_end_the_connection_not_the_response() -> None:
     for raw in (CHUNKED_HEAD + b"0\r\n\r\nHTTP", JSON_HEAD + b"content-length: 1\r\n\r\nxy"):
         framer = ResponseFramer()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -135,6 +137,11 @@ def test_usage_that_comes_once_at_the_end_is_not_running() -> None:
     assert got.finish_reason == "length"
     assert list(got.event_tokens) == [-1, -1, -1]
     assert got.output_tokens == 3
+
+
+def test_text_without_a_new_token_is_an_event_of_none() -> None:
+    got = decode(text("a", **usage(1)), text("b", **usage(1)), text("c", "length", **usage(2)))
+    assert list(got.event_tokens) == [1, 0, 1]
 
 
 def test_running_usage_that_runs_backwards_tells_nothing() -> None:
@@ -399,6 +406,9 @@ def test_several_choices_in_one_chunk() -> None:
     assert got.failure is None
     assert list(got.event_tokens) == [-1, -1, -1, -1]
     assert list(got.event_shared) == [0, 1, 0, 0]
+    # The usage of such a chunk is nobody's alone.
+    reasons = [text("a", "stop")["choices"][0], text("x", "stop", index=1)["choices"][0]]
+    assert list(decode({"choices": reasons, **usage(2)}).event_tokens) == [-1, -1]
 
 
 def test_events_that_share_a_read_are_marked() -> None:
@@ -422,6 +432,21 @@ def test_the_clock_is_named(kernel: list[bool], clock: str) -> None:
     got = openai_completions.decode(make_capture(stream(text("a"), text("b", "length")), kernel=kernel))
     assert got.clock == clock
     assert got.event_ns[1] == READ_NS + 2 * STEP_NS - (LAG_NS if kernel[2] else 0)
+
+
+def test_mixed_stamps_do_not_run_backwards() -> None:
+    capture = make_capture(stream(text("a"), text("b", "length")), kernel=[True, False, True, True, True])
+    capture.read_user_ns[1] += 5 * STEP_NS
+    got = openai_completions.decode(capture)
+    assert got.clock == "mixed"
+    # We read "a" late; the kernel saw "b", which came behind it, at its stamp.
+    assert list(got.event_ns) == [stamp(2), stamp(2)]
+
+
+def test_without_stamps_the_end_is_the_stamp() -> None:
+    capture = make_capture(stream(text("a", "length")))
+    got = openai_completions.decode(replace(capture, read_kernel_ns=array("q")))
+    assert (list(got.event_ns), got.clock) == ([capture.ended_ns], "user")
 
 
 def test_an_answer_that_did_not_stream_is_one_event() -> None:

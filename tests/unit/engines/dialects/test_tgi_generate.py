@@ -147,6 +147,7 @@ def test_odd_details_are_no_crash(bad: dict[str, Any]) -> None:
     got = TGI_GENERATE.decode(make_capture(answer({"generated_text": "x"} | bad)))
     assert failure_of(got).kind is FailureKind.INCOMPLETE
     assert got.output_tokens is None
+    assert list(got.event_tokens) == [-1]
 
 
 def test_an_empty_event_stream_is_incomplete() -> None:
