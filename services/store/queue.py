@@ -27,6 +27,10 @@ _MOST_LOOKS = 100
 _FORGET_WORKERS_AFTER = timedelta(days=1)
 
 
+#: Run, its job, the attempt.
+_Taken = tuple[str, str, int]
+
+
 class _Contended(Exception):
     """A resource was taken between our look and our grip; the transaction is given up and tried again."""
 
@@ -224,9 +228,7 @@ def _end_unrun(connection: Connection, run_id: str, status: RunStatus, reason: s
 def free(connection: Connection, run_id: str, attempt: int) -> None:
     """Let go of what this attempt holds, and of nothing another attempt took over."""
     connection.execute(
-        delete(resource_leases).where(
-            resource_leases.c.run_id == fence.run_id, resource_leases.c.attempt == fence.attempt
-        )
+        delete(resource_leases).where(resource_leases.c.run_id == run_id, resource_leases.c.attempt == attempt)
     )
 
 
