@@ -130,7 +130,7 @@ def test_nothing_grows_without_end() -> None:
 
 def test_chunk_data_that_looks_like_a_chunk_is_data() -> None:
     inner = b"5\r\nhello\r\n"
-    raw = CHUNKED_HEAD + b"1\r\n:\r\n15\r\n" + inner + inner + b".\r\n0\r\n\r\n"
+    raw = CHUNKED_HEAD + b"1\r\n:\r\n15\r\n" + inner + inner + b".\r\n15\r\nhello\r\n" + b"." * 14 + b"\r\n0\r\n\r\n"
     for first in range(len(raw)):
         for second in (first + 1, first + len(inner), first + len(inner) + 1):
             framer = ResponseFramer()
