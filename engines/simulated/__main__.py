@@ -9,8 +9,10 @@ import argparse
 import gc
 import json
 import os
+import resource
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -19,7 +21,7 @@ from engines.clock import monotonic_ns
 from engines.simulated.faults import ONE_FAULT, FaultPlan
 from engines.simulated.fit import prediction_table
 from engines.simulated.plain import ServerOptions
-from engines.simulated.profiles import PROFILES
+from engines.simulated.profiles import PROFILES, Profile
 from engines.simulated.server import Server
 from engines.simulated.tokenizer import Tokenizer
 from engines.simulated.tokenizer_file import write_tokenizer
@@ -36,7 +38,11 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--context", type=int, help="longest input + output, tokens")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--speed", type=float, default=1.0, help="steps take 1/speed of their time")
-    parser.add_argument("--truth-keep", type=int, default=20_000, help="requests that the truth log keeps")
+    parser.add_argument("--prefill-budget-tokens", type=_positive, help="most prompt tokens of a step")
+    parser.add_argument("--max-running", type=_positive, help="most sequences in a step")
+    parser.add_argument("--max-concurrent-requests", type=_positive, help="refuse what is above it at once")
+    parser.add_argument("--kv-tokens", type=_positive, dest="stated_kv_tokens", help="tokens that the KV cache holds")
+    parser.add_argument("--truth-keep", type=_positive, default=20_000, help="requests that the truth log keeps")
     parser.add_argument("--never-stops", action="store_true", help="the model never ends by itself (an overlay)")
     parser.add_argument("--no-prefix-cache", dest="prefix_cache", action="store_false")
     parser.add_argument("--split-characters", type=int, default=0, help="one word in N is split over three tokens")
@@ -56,6 +62,20 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     except ValidationError as invalid:
         parser.error(f"--fault: {invalid}")
     return arguments
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def _profile(arguments: argparse.Namespace) -> Profile:
+    """The named profile, with what the command line states otherwise: its flags, as it were."""
+    names = ("prefill_budget_tokens", "max_running", "max_concurrent_requests", "stated_kv_tokens")
+    stated = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    return replace(PROFILES[arguments.profile], **stated)
 
 
 def _end_with_signals(server: Server) -> None:
@@ -101,7 +121,7 @@ def main(argv: list[str]) -> int:
         sys.stdout.write(f"{write_tokenizer(tokenizer, arguments.write_tokenizer)}\n")
         return 0
     options = ServerOptions(
-        profile=PROFILES[arguments.profile],
+        profile=_profile(arguments),
         host=arguments.host,
         port=arguments.port,
         model=arguments.model,
@@ -114,6 +134,9 @@ def main(argv: list[str]) -> int:
         split_characters=arguments.split_characters,
         faults=arguments.faults,
     )
+    # a connection is a file; what the host allows is what we take
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     try:
         server = Server(options)
     except OSError as failed:

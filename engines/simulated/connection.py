@@ -107,6 +107,11 @@ class Connection:
         self._loop.change(self._sock.fileno(), READ | WRITE)
         return False
 
+    @property
+    def has_unsent(self) -> bool:
+        """The socket has not taken everything yet."""
+        return bool(self._outbox)
+
     def close_when_sent(self) -> None:
         """Close once everything offered is out."""
         self._close_when_sent = True

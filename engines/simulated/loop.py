@@ -71,4 +71,3 @@ class Loop:
             now_ns = monotonic_ns()
             while self._timers and self._timers[0][0] <= now_ns:
                 heapq.heappop(self._timers)[2]()
-        self._epoll.close()

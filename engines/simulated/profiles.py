@@ -35,10 +35,14 @@ class Profile:
     max_concurrent_requests: int | None
     #: set TCP_NODELAY: vLLM's server does, TGI's does not
     nodelay: bool
+    #: tokens that the KV cache holds; `None`: what the memory gives
+    stated_kv_tokens: int | None = None
 
     @property
     def kv_capacity_tokens(self) -> int:
         """Tokens whose KV fits the memory that the BF16 weights leave."""
+        if self.stated_kv_tokens is not None:
+            return self.stated_kv_tokens
         free_bytes = self.hardware.memory_bytes * self.memory_ratio - 2.0 * self.model.parameters
         return int(free_bytes / self.model.kv_bytes_per_token())
 

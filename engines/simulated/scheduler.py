@@ -44,8 +44,8 @@ class Sequence:
     wanted: int = 0
     generated: int = 0
     preemptions: int = 0
-    #: "waiting", "prefilling", "decoding", "paused" or "gone"
-    state: str = "waiting"
+    #: "new", "waiting", "prefilling", "decoding", "paused" or "gone"
+    state: str = "new"
     owner: object = None
 
     @property
@@ -102,16 +102,16 @@ class Scheduler:
     def add(self, sequence: Sequence) -> None:
         """Put a new sequence into the queue."""
         sequence.wanted = sequence.prompt_tokens
+        sequence.state = "waiting"
         self.waiting.append(sequence)
 
     def drop(self, sequence: Sequence) -> None:
-        """Forget a sequence wherever it is: its client went away, or it was cut short."""
-        if sequence.state == "gone":
-            return
-        if sequence.state == "waiting":
-            self.waiting.remove(sequence)
-        else:
-            self._release(sequence)
+        """Forget a sequence wherever it is, or where it never was: its client went away, or it was cut short."""
+        match sequence.state:
+            case "waiting":
+                self.waiting.remove(sequence)
+            case "prefilling" | "decoding" | "paused":
+                self._release(sequence)
         sequence.state = "gone"
 
     def pause(self, sequence: Sequence) -> None:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from engines.clock import monotonic_ns
 from engines.simulated import tgi_wire, vllm_wire
 from engines.simulated.ask import Ask, Refusal, dump
-from engines.simulated.connection import SO_TIMESTAMPNS, Connection, KernelClock
+from engines.simulated.connection import Connection, KernelClock
 from engines.simulated.exposition import Exposition
 from engines.simulated.faults import (
     FaultBook,
@@ -27,16 +27,19 @@ from engines.simulated.faults import (
 )
 from engines.simulated.generation import Generation, Writer
 from engines.simulated.http import LAST_CHUNK, BadRequest, HttpRequest, chunk, head_bytes, whole_response
-from engines.simulated.loop import READ, Loop
+from engines.simulated.listener import Listener
+from engines.simulated.loop import Loop
 from engines.simulated.outputs import Outputs
 from engines.simulated.plain import GENERATE_ROUTES, Answer, Plain, ServerOptions
 from engines.simulated.prefix_cache import PrefixCache
 from engines.simulated.scheduler import Sequence
 from engines.simulated.step_clock import StepClock
-from engines.simulated.tgi_wire import TgiWire, TgiWriter
+from engines.simulated.tgi_wire import TgiWire
+from engines.simulated.tgi_writer import TgiWriter
 from engines.simulated.tokenizer import Tokenizer
 from engines.simulated.truth import TruthLog, TruthRecord
-from engines.simulated.vllm_wire import VllmWire, VllmWriter
+from engines.simulated.vllm_wire import VllmWire
+from engines.simulated.vllm_writer import VllmWriter
 
 _JSON = {"content-type": "application/json"}
 #: what a client may send ahead while its answer is under way
@@ -66,15 +69,15 @@ class Server:
         self._clock = KernelClock()
         self._connections: set[Connection] = set()
         self._active: set[Generation] = set()
-        self._listener: socket.socket | None = None
-        self._address = (options.host, options.port)
-        self._listen()
+        self._listener = Listener(
+            options.host, options.port, self._loop, nodelay=profile.nodelay, on_socket=self._on_socket
+        )
         self._apply_faults()
 
     @property
     def port(self) -> int:
         """Where it listens."""
-        return self._address[1]
+        return self._listener.port
 
     @property
     def loop(self) -> Loop:
@@ -84,8 +87,7 @@ class Server:
     def run(self) -> None:
         """Serve until the loop is stopped."""
         self._loop.run()
-        if self._listener is not None:
-            self._listener.close()
+        self._listener.close()
 
     def shut_down(self) -> None:
         """As the engines do on SIGTERM: vLLM aborts what is under way and says so, TGI's connections end."""
@@ -99,40 +101,12 @@ class Server:
 
     # sockets
 
-    def _listen(self) -> None:
-        if self._listener is not None:
-            return
-        family = socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # from the first connection on, so that no stamp is filled in late
-        listener.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-        listener.bind(self._address)
-        listener.listen(4096)
-        self._address = listener.getsockname()[:2]
-        self._listener = listener
-        self._loop.watch(listener.fileno(), self._accept, READ)
-
-    def _stop_listening(self) -> None:
-        if self._listener is not None:
-            self._loop.forget(self._listener.fileno())
-            self._listener.close()
-            self._listener = None
-
-    def _accept(self, _: int) -> None:
-        while self._listener is not None:
-            try:
-                sock, _peer = self._listener.accept()
-            except OSError:
-                return
-            if self._profile.nodelay:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            try:
-                connection = Connection(sock, self._loop, self._clock, self._on_bytes, self._on_gone)
-            except OSError:
-                sock.close()
-                continue
-            self._connections.add(connection)
+    def _on_socket(self, sock: socket.socket) -> None:
+        try:
+            self._connections.add(Connection(sock, self._loop, self._clock, self._on_bytes, self._on_gone))
+        except OSError:
+            # gone before it was looked at
+            sock.close()
 
     def _on_gone(self, connection: Connection) -> None:
         self._connections.discard(connection)
@@ -142,6 +116,7 @@ class Server:
             generation.client_gone()
             self._scheduler.drop(generation.sequence)
             self._active.discard(generation)
+            self._exposition.finished(generation.truth)
 
     def _on_bytes(self, connection: Connection) -> None:
         if connection.busy and len(connection.reader.buffer) > _MAX_PIPELINED_BYTES:
@@ -213,16 +188,16 @@ class Server:
         plan = self._faults.plan
         refuse = next((fault for fault in plan.faults if isinstance(fault, Refuse)), None)
         if refuse is None:
-            self._listen()
+            self._listener.open()
         else:
-            self._stop_listening()
+            self._listener.close()
             if refuse.for_s:
                 self._loop.call_at(monotonic_ns() + int(refuse.for_s * 1e9), lambda: self._reopen(plan))
         self._close_idle(plan)
 
     def _reopen(self, plan: FaultPlan) -> None:
         if plan is self._faults.plan:
-            self._listen()
+            self._listener.open()
 
     def _close_idle(self, plan: FaultPlan) -> None:
         fault = next((fault for fault in plan.faults if isinstance(fault, IdleClose)), None)
@@ -231,7 +206,7 @@ class Server:
         after_ns = fault.after_ms * 1_000_000
         now_ns = monotonic_ns()
         for connection in list(self._connections):
-            if not connection.busy and now_ns - connection.idle_since_ns >= after_ns:
+            if not connection.busy and not connection.has_unsent and now_ns - connection.idle_since_ns >= after_ns:
                 connection.close()
         look_again_ns = min(max(after_ns // 4, 1_000_000), 500_000_000)
         self._loop.call_at(now_ns + look_again_ns, lambda: self._close_idle(plan))

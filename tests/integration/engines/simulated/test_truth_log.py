@@ -76,6 +76,26 @@ def test_a_client_that_goes_away_frees_its_place(server: SimulatedServer) -> Non
     assert server.about()["simulated"] is True
 
 
+def test_a_client_may_leave_before_its_first_token(server: SimulatedServer) -> None:
+    server.set_faults({"kind": "stall", "token": 0, "seconds": 0.2})
+    with connect(server) as sock:
+        sock.sendall(http("POST", "/v1/completions", {"prompt": " the", "max_tokens": 3, "stream": True}))
+        assert sock.recv(12) == b"HTTP/1.1 200"
+    sleep_s(0.4)
+    server.set_faults()
+    truth = server.truth()[-1]
+    assert (truth["outcome"], truth["generated_tokens"]) == ("client_gone", 0)
+    assert generate(server)[1].failure is None
+
+
+def test_a_small_cache_preempts_and_everything_still_comes() -> None:
+    with simulated_engine("vllm-mistral-7b", speed=500, kv_tokens=400, max_running=8) as server:
+        answers = burst(server, 12, max_tokens=60)
+        assert [completion.output_tokens for _, completion in answers] == [60] * 12
+        assert sum(record["preemptions"] for record in server.truth()) > 0
+        assert server.about()["kv_capacity_tokens"] == 400
+
+
 def test_the_log_is_bounded_and_can_be_read_on(server: SimulatedServer) -> None:
     with simulated_engine("tgi-qwen2.5-7b", speed=500, truth_keep=3) as small:
         for k in range(5):

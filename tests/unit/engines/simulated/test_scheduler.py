@@ -155,6 +155,13 @@ def test_a_dropped_sequence_gives_its_place_back_whenever_it_goes() -> None:
     assert scheduler.kv_usage_ratio == 0
 
 
+def test_a_sequence_that_never_came_in_can_be_dropped() -> None:
+    scheduler = make()
+    (never,) = sequences(1)
+    scheduler.drop(never)
+    assert scheduler.begin_step() is None
+
+
 def test_a_paused_sequence_gets_nothing_until_it_is_resumed() -> None:
     scheduler = make()
     stopped, other = sequences(2)
