@@ -1,8 +1,8 @@
 """A model folder that never stops early: the weights linked, the end-of-sequence id changed to one never sampled.
 
-For engines without ignore-EOS in their API (TGI). They build their stop set from the folder's `generation_config.json`
-(else from config or tokenizer), so an id beyond the vocabulary, which no sampler can draw, makes every output as long
-as it was asked to be.
+For engines without ignore-EOS in their API. They build their stop set from the folder's `generation_config.json`, else
+from its config or tokenizer (TGI), or from all of them (mlx-lm). With an id beyond the vocabulary, which no sampler can
+draw, and a tokenizer that names none, every output is as long as it was asked to be.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from engines.errors import LaunchFailed
 
-_CHANGED = ("generation_config.json", "config.json")
+_CHANGED = ("generation_config.json", "config.json", "tokenizer_config.json", "special_tokens_map.json")
 
 
 def overlay_model_folder(model_path: str, into: Path) -> Path:
@@ -49,8 +49,13 @@ def overlay_model_folder(model_path: str, into: Path) -> Path:
     # Some servers pad with the end-of-sequence id where no other is given, and would look this one up.
     if not isinstance(generation.get("pad_token_id"), int):
         generation["pad_token_id"] = 0
-    (into / "config.json").write_text(json.dumps(config, indent=2))
-    (into / "generation_config.json").write_text(json.dumps(generation, indent=2))
+    changed = {"config.json": config, "generation_config.json": generation}
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        if (source / name).exists():
+            # An explicit null: a name left out would be the tokenizer class's own default.
+            changed[name] = _read(source / name) | {"eos_token": None}
+    for name, content in changed.items():
+        (into / name).write_text(json.dumps(content, indent=2))
     return into
 
 

@@ -22,6 +22,8 @@ def test_weights_are_linked_and_the_end_is_beyond_the_vocabulary(tmp_path: Path)
     write(model / "generation_config.json", {"eos_token_id": [2, 4], "pad_token_id": 3, "temperature": 0.7})
     (model / "model.safetensors").write_bytes(b"weights")
     (model / "tokenizer.json").write_text("{}")
+    write(model / "tokenizer_config.json", {"eos_token": "</s>", "bos_token": "<s>"})
+    write(model / "special_tokens_map.json", {"eos_token": {"content": "</s>"}})
 
     overlay = overlay_model_folder(str(model), tmp_path / "overlay")
 
@@ -38,6 +40,8 @@ def test_weights_are_linked_and_the_end_is_beyond_the_vocabulary(tmp_path: Path)
         "pad_token_id": 3,
         "temperature": 0.7,
     }
+    assert json.loads((overlay / "tokenizer_config.json").read_text()) == {"eos_token": None, "bos_token": "<s>"}
+    assert json.loads((overlay / "special_tokens_map.json").read_text()) == {"eos_token": None}
     assert json.loads((model / "config.json").read_text())["eos_token_id"] == 2
 
 
@@ -48,6 +52,7 @@ def test_a_model_without_a_generation_config_gets_one(tmp_path: Path) -> None:
     overlay = overlay_model_folder(str(model), tmp_path / "overlay")
     assert json.loads((overlay / "generation_config.json").read_text()) == {"eos_token_id": [10], "pad_token_id": 0}
     assert json.loads((overlay / "config.json").read_text())["text_config"]["eos_token_id"] == 10
+    assert not (overlay / "tokenizer_config.json").exists()
 
 
 @pytest.mark.parametrize("config", [None, "[]", "{", '{"vocab_size": "many"}'])

@@ -1,0 +1,60 @@
+"""mlx-lm's server: HTTP/1.0, bodies that end with the connection, no way to ignore EOS but a bias against it.
+
+Its listen backlog is 5: of 100 connections at once most wait a second for a SYN to be sent again, and some are reset
+after half a minute. So the hundred requests come five at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bench_runner.outcome import RunOutcome
+from bench_runner.plan.spec import ClosedLoop, WorkloadSpec
+from engines.target import OpenTarget
+from tests.engines.conftest import OpenEngine
+from tests.engines.tiny_model import EOS, TURN_END
+
+
+@pytest.fixture
+def workload(mission: WorkloadSpec) -> WorkloadSpec:
+    """The mission's requests, as few at once as this server can accept."""
+    return mission.model_copy(update={"arrival": ClosedLoop(concurrency=5), "warmup_batches": 0})
+
+
+@pytest.fixture(scope="module")
+def server(open_engine: OpenEngine, models: dict[str, Path]) -> Iterator[OpenTarget]:
+    with open_engine("mlx", models["qwen2"]) as target:
+        yield target
+
+
+def test_it_is_ready_after_a_real_generation(server: OpenTarget) -> None:
+    assert server.facts.probe["output_tokens"] == 8
+    assert server.facts.startup_s is not None
+    assert server.log_tail() != ""
+
+
+def test_a_hundred_requests_of_exactly_128_tokens(
+    server: OpenTarget, models: dict[str, Path], workload: WorkloadSpec, drive: Callable[..., RunOutcome]
+) -> None:
+    never_ends = workload.model_copy(update={"extra_body": {"logit_bias": {str(EOS): -100.0, str(TURN_END): -100.0}}})
+    outcome = drive(server, never_ends, tokenizer=models["qwen2"])
+    summary = outcome.result.summary
+    assert outcome.error is None
+    assert outcome.result.failures == {}
+    assert summary["successes"] == 100
+    assert summary["total_input_tokens"] == 12_800
+    assert summary["total_output_tokens"] == 12_800
+    assert outcome.result.validity.state == "VALID", outcome.result.validity.reasons
+
+
+def test_an_overlay_keeps_it_from_ending_early(
+    open_engine: OpenEngine, models: dict[str, Path], workload: WorkloadSpec, drive: Callable[..., RunOutcome]
+) -> None:
+    natural = workload.model_copy(update={"lengths": "natural", "requests": 20})
+    with open_engine("mlx", models["qwen2"], overlay=True) as target:
+        outcome = drive(target, natural, tokenizer=models["qwen2"])
+    assert outcome.result.failures == {}
+    assert outcome.result.summary["total_output_tokens"] == 20 * 128
