@@ -26,6 +26,8 @@ class Ask:
     return_ids: bool = False
     #: TGI's `details` in an answer that does not stream
     details: bool = False
+    #: TGI's root route gives a list of one answer
+    listed: bool = False
     #: the answer opens with the prompt (TGI's return_full_text, OpenAI's echo)
     echo: str = ""
 

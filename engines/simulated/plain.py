@@ -29,6 +29,7 @@ GENERATE_ROUTES = {
         "/v1/chat/completions": "chat",
         "/generate": "native",
         "/generate_stream": "native",
+        "/": "native",
     },
 }
 

@@ -258,25 +258,23 @@ class Server:
             if limit is not None and len(self._active) >= limit:
                 raise tgi_wire.overloaded()
         except Refusal as refusal:
-            self._refuse(connection, request, route, refusal, truth)
+            self._refuse(connection, request, refusal, truth)
             return
         self._start(connection, ask, truth, faults)
 
     def _read_ask(self, request: HttpRequest, route: str) -> Ask:
         if isinstance(self._wire, TgiWire):
-            ask = self._wire.read_ask(route, request.body, stream=request.path == "/generate_stream")
+            ask = self._wire.read_ask(route, request.body, request.path)
         else:
             ask = self._wire.read_ask(route, request.body)
         return replace(ask, ignore_eos=True) if self._options.never_stops else ask
 
-    def _refuse(
-        self, connection: Connection, request: HttpRequest, route: str, refusal: Refusal, truth: TruthRecord
-    ) -> None:
+    def _refuse(self, connection: Connection, request: HttpRequest, refusal: Refusal, truth: TruthRecord) -> None:
         truth.outcome, truth.status = "rejected", refusal.status
         truth.end_ns = monotonic_ns()
         self._exposition.rejected += 1
-        streams = request.path == "/generate_stream" or tgi_wire.asks_stream(route, request.body)
-        if self._profile.engine == "tgi" and streams and refusal.content_type == "application/json":
+        in_stream = self._profile.engine == "tgi" and refusal.content_type == "application/json"
+        if in_stream and tgi_wire.asks_stream(request.path, request.body):
             truth.status = 200
             headers = {"content-type": "text/event-stream", "transfer-encoding": "chunked"}
             connection.send(head_bytes(200, headers) + chunk(tgi_wire.in_stream(refusal)) + LAST_CHUNK)

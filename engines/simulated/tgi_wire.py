@@ -66,15 +66,15 @@ class TgiWire:
         self.context = context
         self.tokenizer = tokenizer
 
-    def read_ask(self, route: str, body: bytes, *, stream: bool | None = None) -> Ask:
-        """Understand a generation request; `stream` where the route itself says so.
+    def read_ask(self, route: str, body: bytes, path: str) -> Ask:
+        """Understand a generation request.
 
         Raises:
             Refusal: as TGI refuses it. `asks_stream` tells whether it goes into a stream.
         """
         fields = read_json(body)
         if route == "native":
-            return self._native(fields, bool(stream))
+            return self._native(fields, path)
         wants_stream = _typed(fields, "stream", bool, False)
         max_tokens = _typed(fields, "max_tokens", int, None)
         temperature = _typed(fields, "temperature", (int, float), None)
@@ -96,7 +96,9 @@ class TgiWire:
         usage = isinstance(options, dict) and bool(options.get("include_usage"))
         return Ask(route, wants_stream, prompt, self._length(prompt, max_tokens), usage=usage)
 
-    def _native(self, fields: dict[str, Any], stream: bool) -> Ask:
+    def _native(self, fields: dict[str, Any], path: str) -> Ask:
+        at_root = path == "/"
+        stream = path == "/generate_stream" or (at_root and _typed(fields, "stream", bool, False))
         text = fields.get("inputs")
         if not isinstance(text, str):
             raise _unreadable("Failed to deserialize the JSON body into the target type: missing field `inputs`")
@@ -115,11 +117,12 @@ class TgiWire:
             raise _invalid("`top_p` must be > 0.0 and < 1.0")
         max_tokens = _typed(parameters, "max_new_tokens", int, None)
         details = _typed(parameters, "details", bool, False)
-        echo = text if _typed(parameters, "return_full_text", bool, False) else ""
+        echo = text if _typed(parameters, "return_full_text", bool, at_root) else ""
         if not text:
             raise _invalid("`inputs` cannot be empty")
         prompt = self.tokenizer.encode_prompt(text)
-        return Ask("native", stream, prompt, self._length(prompt, max_tokens), details=details, echo=echo)
+        length = self._length(prompt, max_tokens)
+        return Ask("native", stream, prompt, length, details=details, echo=echo, listed=at_root)
 
     def _length(self, prompt: list[int], asked: int | None) -> int:
         longest_input = self.context - 1
@@ -173,13 +176,15 @@ class TgiWire:
         return dump(info)
 
 
-def asks_stream(route: str, body: bytes) -> bool:
-    """A refused request of an OpenAI route had asked for a stream."""
+def asks_stream(path: str, body: bytes) -> bool:
+    """A refused request had asked for a stream, by its route or in its body."""
+    if path in ("/generate", "/generate_stream"):
+        return path == "/generate_stream"
     try:
         fields = json.loads(body)
     except (ValueError, RecursionError):
         return False
-    return route != "native" and isinstance(fields, dict) and fields.get("stream") is True
+    return isinstance(fields, dict) and fields.get("stream") is True
 
 
 def _typed(fields: dict[str, Any], name: str, kind: type | tuple[type, ...], default: Any) -> Any:

@@ -100,7 +100,9 @@ class TgiWriter:
                 reason = _native_reason(finish)
                 choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": reason}
                 body = self._about | {"choices": [choice], "usage": self._usage(counted)}
-        return dump(body), {"content-type": "application/json"} | self._timing_headers(timing, count)
+        return dump([body] if self._ask.listed else body), {"content-type": "application/json"} | self._timing_headers(
+            timing, count
+        )
 
     def _frame(self, k: int, finish: str | None) -> bytes:
         start = b'data:{"index":%d,"token":%b' % (k + 1, self._token(k))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import resource
 import socket
 from collections.abc import Iterator
 
@@ -121,6 +122,18 @@ def test_http_1_0_and_connection_close_end_the_connection(server: SimulatedServe
             while data := sock.recv(65536):
                 received += data
             assert received.startswith(b"HTTP/1.1 200")
+
+
+def test_too_many_connections_wait_and_do_not_end_the_server(server: SimulatedServer) -> None:
+    _, hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (24, hard))
+    socks = [connect(server) for _ in range(40)]
+    sleep_s(0.2)
+    assert server.about()["simulated"] is True
+    for sock in socks:
+        sock.close()
+    assert ask(server, http("GET", "/health")).status == 200
+    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def test_a_client_that_does_not_read_holds_nobody_up() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from huggingface_hub import InferenceClient
 
 from engines.contract import Endpoint, FailureKind
 from engines.simulated.start import SimulatedServer, simulated_engine
@@ -104,6 +105,18 @@ def test_openai_routes_ignore_the_model_and_what_they_do_not_know(server: Simula
     assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == ["", "", "", "length"]
     assert chunks[-1]["usage"]["completion_tokens"] == 4
     assert streamed.content.endswith(b"data: [DONE]\n\n")
+
+
+def test_the_hubs_own_client_understands_the_root_route(server: SimulatedServer) -> None:
+    with InferenceClient(model=server.url, token="none") as client:
+        prompt = " the energy"
+        told = client.text_generation(prompt, details=True, max_new_tokens=5)
+        assert told.details is not None
+        assert (told.details.generated_tokens, told.details.finish_reason) == (5, "length")
+        frames = list(client.text_generation(prompt, details=True, stream=True, max_new_tokens=5))
+        assert frames[-1].details is not None
+        assert frames[-1].details.generated_tokens == len(frames) == 5
+        assert told.generated_text == frames[-1].generated_text == prompt + "".join(f.token.text for f in frames)
 
 
 def test_it_cannot_be_told_to_ignore_eos() -> None:
