@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, Table, create_engine, event, text
@@ -139,8 +140,21 @@ def _outages_named() -> Iterator[None]:
     try:
         yield
     except (OperationalError, InterfaceError) as error:
+        if not _is_outage(error.orig):
+            raise
         # the driver's first line; SQLAlchemy's own text would carry the statement and its values
         raise Unavailable(f"the database does not answer: {str(error.orig).splitlines()[0]}") from error
+
+
+def _is_outage(error: BaseException | None) -> bool:
+    """It may go away by itself; a value that no column takes does not, and must not be tried for ever."""
+    match error:
+        case sqlite3.Error():
+            return isinstance(error, sqlite3.OperationalError)
+        case psycopg.Error():
+            # class 54: a row or an index entry too large
+            return not (error.sqlstate or "").startswith("54")
+    return True
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:

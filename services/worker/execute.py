@@ -1,0 +1,176 @@
+"""One claimed run, from its spec to a result in the database."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from bench_runner.errors import RunError
+from bench_runner.load.contract import RunControl
+from bench_runner.outcome import Notebook, RunOutcome
+from bench_runner.plan.spec import RunSpec
+from engines.clock import utc_now
+from engines.target import Site
+from services.domain.errors import Unavailable
+from services.store.database import Database
+from services.store.queue import release
+from services.store.results import finish
+from services.store.rows import ClaimedRun, Fence
+from services.worker.keeper import LeaseKeeper
+from services.worker.spool import SpooledResult, write_result
+
+log = logging.getLogger(__name__)
+
+#: Pauses between tries while the database is away: doubled each time, up to the longest.
+FIRST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 5.0
+
+
+class Runner(Protocol):
+    """What carries out a run: `bench_runner.runner.run`."""
+
+    def __call__(self, spec: RunSpec, *, control: RunControl, site: Site) -> RunOutcome:
+        """Whatever the target does ends in a RunOutcome."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What a worker has at hand for every run."""
+
+    database: Database
+    run: Runner
+    site: Site
+    #: where results wait for the database
+    results: Path
+    lease_s: float
+    drain_s: float
+    #: set: the worker is to end
+    stop: threading.Event
+
+
+def carry_out(place: Workplace, claimed: ClaimedRun, claimed_ns: int) -> None:
+    """Run it, keep its lease meanwhile, and see its result into the database.
+
+    Args:
+        place: what the worker has at hand.
+        claimed: the run.
+        claimed_ns: monotonic instant from before the claim; the lease is counted from there.
+    """
+    control = RunControl()
+    control.deadline_ns = claimed_ns + int(place.lease_s * 1e9)
+    about = {"run_id": claimed.run_id, "attempt": claimed.attempt}
+    log.info("run started", extra=about)
+    with LeaseKeeper(place.database, claimed, control, place.lease_s, place.stop, place.drain_s) as keeper:
+        outcome = _run(place, claimed, control)
+        result = outcome.result.to_json()
+        if result["outcome"] == "cancelled" and not keeper.cancel_requested:
+            # nobody wanted it stopped: the worker ends, or its lease lapsed while the database was away
+            given_back = _insist(lambda: release(place.database, claimed), place.stop)
+            log.info("run given back", extra={**about, "queued_again": bool(given_back)})
+            return
+        keeper.handing_in = True
+        _hand_in(place, claimed, result, outcome.record_rows)
+    log.info("run ended", extra={**about, "outcome": result["outcome"], "validity": result["validity"]["state"]})
+
+
+def deliver(database: Database, waiting: SpooledResult, stop: threading.Event) -> bool:
+    """Give a result on disk to the database; False where that has to wait for the worker's next life."""
+    return _give(database, waiting, waiting.result, waiting.records, stop, waiting)
+
+
+def _run(place: Workplace, claimed: ClaimedRun, control: RunControl) -> RunOutcome:
+    started_at = utc_now()
+    try:
+        return place.run(claimed.run_spec, control=control, site=place.site)
+    except Exception as error:
+        # a fault of ours, not of the target; the run must end all the same, or it would be tried for ever
+        log.exception("run broke", extra={"run_id": claimed.run_id})
+        return Notebook(claimed.run_spec, started_at).close(
+            RunError(f"internal error: {type(error).__name__}: {error}")
+        )
+
+
+def _hand_in(
+    place: Workplace, claimed: ClaimedRun, result: Mapping[str, Any], rows: Callable[[], Iterable[Mapping[str, Any]]]
+) -> None:
+    try:
+        waiting = write_result(
+            place.results,
+            run_id=claimed.run_id,
+            attempt=claimed.attempt,
+            worker=claimed.worker,
+            result=result,
+            records=rows(),
+        )
+    except OSError as error:
+        log.error("result not spooled", extra={"run_id": claimed.run_id, "reason": str(error)})
+        _give(place.database, claimed, result, rows, place.stop, None)
+        return
+    deliver(place.database, waiting, place.stop)
+
+
+def _give(
+    database: Database,
+    fence: Fence,
+    result: Mapping[str, Any],
+    rows: Callable[[], Iterable[Mapping[str, Any]]],
+    stop: threading.Event,
+    waiting: SpooledResult | None,
+) -> bool:
+    try:
+        taken = _insist(lambda: finish(database, fence, result, rows()), stop)
+    except Exception as error:
+        # a result that no database takes must not be tried for ever: the run ends as failed, the file is kept
+        log.exception("result refused", extra={"run_id": fence.run_id})
+        reason = f"internal error: its result could not be kept: {type(error).__name__}"
+        taken = _insist(lambda: finish(database, fence, _stand_in(result, reason), ()), stop)
+        if taken is not None and waiting is not None:
+            waiting.set_aside()
+        return taken is not None
+    if taken is None:
+        log.warning("result waits for the database", extra={"run_id": fence.run_id})
+        return False
+    if not taken:
+        log.warning("result came too late", extra={"run_id": fence.run_id, "attempt": fence.attempt})
+    if waiting is not None:
+        waiting.discard()
+    return True
+
+
+def _insist(act: Callable[[], bool], stop: threading.Event) -> bool | None:
+    """Do it, again and again while the database is away; `None`: the worker ends before it came back."""
+    pause_s = FIRST_PAUSE_S
+    while True:
+        try:
+            return act()
+        except Unavailable as error:
+            log.warning("database away", extra={"reason": str(error), "pause_s": pause_s})
+        if stop.wait(pause_s):
+            return None
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+
+def _stand_in(result: Mapping[str, Any], reason: str) -> dict[str, Any]:
+    """A failed result without measurements in place of one that could not be kept."""
+    at = utc_now().isoformat()
+    kept = {name: result.get(name) for name in ("spec", "spec_digest", "workload_digest", "prompts_digest")}
+    return {
+        **kept,
+        "environment": {},
+        "summary": {},
+        "failures": {},
+        "validity": {
+            "state": "INVALID",
+            "reasons": [{"code": "run_failed", "severity": "invalid", "message": reason}],
+        },
+        "started_at": result.get("started_at") or at,
+        "ended_at": result.get("ended_at") or at,
+        "outcome": "failed",
+        "error": reason,
+        "notes": [],
+        "schema_version": result.get("schema_version"),
+    }

@@ -1,0 +1,183 @@
+"""The worker: claims runs one after the other and carries them out, until it is told to end.
+
+It rides out a database that is away, hands in what an earlier life of it measured, and ends that life's engines.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from engines.address import AddressPolicy
+from engines.clock import monotonic_ns
+from engines.launch.orphans import reap_orphans
+from engines.target import Secret, Site
+from services.domain.errors import Unavailable
+from services.settings import Settings
+from services.store.database import Database, close, open_database, ping
+from services.store.queue import beat, claim
+from services.worker.execute import LONGEST_PAUSE_S, Runner, Workplace, carry_out, deliver
+from services.worker.spool import waiting_results
+
+log = logging.getLogger(__name__)
+
+#: Between two signs of life.
+BEAT_EVERY_S = 5.0
+#: Between two looks at a state folder that another worker holds.
+LOCK_PAUSE_S = 0.2
+
+
+def work(settings: Settings) -> int:
+    """A worker in this process until SIGTERM or SIGINT; then it drains. The exit code."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    run_worker(settings, stop)
+    return 0
+
+
+def run_worker(settings: Settings, stop: threading.Event, run: Runner | None = None) -> None:
+    """Work until `stop` is set.
+
+    Args:
+        settings: where, as whom, how long.
+        stop: set to end: the run under way has `settings.drain_s` left, then it is given back.
+        run: what carries out a run; `None`: the runner.
+    """
+    settings.state_dir.mkdir(parents=True, exist_ok=True)
+    database = open_database(settings.database_url.get_secret_value())
+    place = Workplace(
+        database=database,
+        run=run or _runner(),
+        site=site_of(settings),
+        results=settings.state_dir / "results",
+        lease_s=settings.lease_s,
+        drain_s=settings.drain_s,
+        stop=stop,
+    )
+    try:
+        with _alone_in(settings.state_dir, stop) as alone:
+            if alone:
+                _clean_up(settings.state_dir)
+                with _Pulse(database, settings.worker_id) as pulse:
+                    _claim_and_run(place, settings, pulse)
+    finally:
+        close(database)
+
+
+def _runner() -> Runner:
+    # late, for it brings everything a run needs with it
+    from bench_runner.runner import run
+
+    return run
+
+
+def site_of(settings: Settings) -> Site:
+    """This host as runs see it."""
+    return Site(
+        state_dir=settings.state_dir,
+        secrets={name: Secret(value, settings.secrets[name]) for name, value in settings.secret_values().items()},
+        address_policy=AddressPolicy(
+            allow_loopback=settings.allow_loopback, allow_private=settings.allow_private_networks
+        ),
+        allow_launch=settings.allow_launch,
+    )
+
+
+def _claim_and_run(place: Workplace, settings: Settings, pulse: _Pulse) -> None:
+    pause_s = settings.poll_s
+    log.info("worker started", extra={"worker": settings.worker_id})
+    while not place.stop.is_set():
+        before_ns = monotonic_ns()
+        try:
+            ping(place.database)
+            for waiting in waiting_results(place.results):
+                deliver(place.database, waiting, place.stop)
+            before_ns = monotonic_ns()
+            claimed = claim(place.database, settings.worker_id, settings.lease_s)
+        except Unavailable as error:
+            log.warning("database away", extra={"reason": str(error), "pause_s": pause_s})
+            place.stop.wait(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            continue
+        pause_s = settings.poll_s
+        if claimed is None:
+            place.stop.wait(settings.poll_s)
+            continue
+        pulse.run_id = claimed.run_id
+        carry_out(place, claimed, before_ns)
+        pulse.run_id = None
+    log.info("worker ended", extra={"worker": settings.worker_id})
+
+
+@contextmanager
+def _alone_in(state_dir: Path, stop: threading.Event) -> Iterator[bool]:
+    """Holds the folder for one worker; another waits here until the first is gone. False: told to stop meanwhile."""
+    with (state_dir / "worker.lock").open("w") as lock:
+        told = False
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not told:
+                    log.warning("another worker uses this state folder; waiting", extra={"state_dir": str(state_dir)})
+                told = True
+            if stop.wait(LOCK_PAUSE_S):
+                yield False
+                return
+        yield True
+
+
+def _clean_up(state_dir: Path) -> None:
+    """What a life that was killed left behind: engines it launched, captures it was writing."""
+    reaped = reap_orphans(state_dir)
+    if reaped:
+        log.warning("orphaned engines ended", extra={"engines": reaped})
+    for folder in state_dir.glob("spool-*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(slots=True)
+class _Pulse:
+    """Signs of life in the database, from a thread, for as long as the `with` block lasts."""
+
+    database: Database
+    worker: str
+    run_id: str | None = None
+    _done: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def __enter__(self) -> _Pulse:
+        self._thread = threading.Thread(target=self._beat, name="pulse", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        assert self._thread is not None
+        self._thread.join()
+
+    def _beat(self) -> None:
+        while True:
+            try:
+                beat(self.database, self.worker, self.run_id, _version())
+            except Exception as error:
+                log.debug("no sign of life", extra={"reason": str(error)})
+            if self._done.wait(BEAT_EVERY_S):
+                return
+
+
+def _version() -> str:
+    try:
+        return version("enginebench")
+    except PackageNotFoundError:
+        return ""
