@@ -69,8 +69,9 @@ class Generator:
         self._ended: str | None = None
         self._lease_ns = NEVER_NS
         self._run_end_ns = NEVER_NS
-        #: opening is over for good, and fails, at this instant; `None` inside the window
-        self._ready_by_ns: int | None = None
+        self._preparing = True
+        #: before the window: no connection may take longer than until then
+        self._ready_by_ns = NEVER_NS
         self._wake_ns = 0
         self._tick_ns = 0
         self._tally = Tally(counters)
@@ -110,13 +111,14 @@ class Generator:
         )
 
     def _prepare(self) -> None:
-        """Opens the connections that the window begins with; all of them together have the connect timeout."""
-        self._ready_by_ns = monotonic_ns() + self._plan.connect_timeout_ns
+        """Opens the connections that the window begins with."""
+        self._run_end_ns = monotonic_ns() + self._plan.run_timeout_ns
         while self._ended is None:
             self._turn()
             if not self._pool.opening and len(self._pool.idle) >= self._schedule.wanted_connections:
                 break
-        self._ready_by_ns = None
+        self._preparing = False
+        self._ready_by_ns = NEVER_NS
 
     def _turn(self) -> None:
         """Waits for something to happen and answers it."""
@@ -295,7 +297,9 @@ class Generator:
 
     def _expire(self, now: int) -> None:
         """Gives up connections that did not open and requests that were not answered in time."""
-        self._pool.expire(now)
+        if self._pool.expire(now) and self._preparing and self._ready_by_ns == NEVER_NS:
+            # One hangs: the others get as long again, all together, not each in its turn.
+            self._ready_by_ns = now + self._plan.connect_timeout_ns
         while self._in_flight:
             connection = next(iter(self._in_flight))
             if connection.deadline_ns > now:

@@ -9,7 +9,7 @@ import socket
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
-from bench_runner.load.channel import LoadBroken
+from bench_runner.load.channel import NEVER_NS, LoadBroken
 from bench_runner.load.connection import FAILED, IDLE, READ_BYTES, Connection
 from engines.clock import monotonic_ns
 
@@ -60,18 +60,18 @@ class Pool:
         """When the oldest opening connection is given up; `None`: none is opening."""
         return next(iter(self.opening)).deadline_ns if self.opening else None
 
-    def fill(self, wanted: int, deadline_ns: int | None = None) -> None:
+    def fill(self, wanted: int, latest_ns: int = NEVER_NS) -> None:
         """Opens connections until `wanted` are there or under way, or as many as may be at once."""
         while self.stale:
-            self._open(successor_to=self.stale.popleft())
+            self._open(latest_ns, successor_to=self.stale.popleft())
         while len(self.idle) + len(self.opening) - self._bound_opening < wanted and len(self.opening) < MAX_OPENING:
-            self._open(deadline_ns=deadline_ns)
+            self._open(latest_ns)
 
     def resending(self) -> list[Connection]:
         """Those that hold a request which waits to be sent again."""
         return [*self.stale, *self.bound, *(connection for connection in self.opening if connection.bound)]
 
-    def _open(self, *, deadline_ns: int | None = None, successor_to: Connection | None = None) -> None:
+    def _open(self, latest_ns: int, *, successor_to: Connection | None = None) -> None:
         """Begins to open one connection; it turns up in `idle`, or in `bound` where it takes over a request."""
         now = monotonic_ns()
         try:
@@ -87,7 +87,7 @@ class Pool:
             connection.bound = True
             self._bound_opening += 1
             connection.begin(successor_to.position, successor_to.scheduled_ns, successor_to.resends)
-        connection.deadline_ns = now + self._timeout_ns if deadline_ns is None else deadline_ns
+        connection.deadline_ns = min(now + self._timeout_ns, latest_ns)
         self.table[connection.fd] = connection
         self.opening[connection] = None
         code = connection.open(self._address, now)
@@ -173,13 +173,16 @@ class Pool:
         except OSError:
             return False
 
-    def expire(self, now_ns: int) -> None:
-        """Gives up those that were not open in time."""
+    def expire(self, now_ns: int) -> bool:
+        """Gives up those that were not open in time. True: there were such."""
+        expired = False
         while self.opening:
             connection = next(iter(self.opening))
             if connection.deadline_ns > now_ns:
-                return
+                break
+            expired = True
             self.fail(connection, f"no connection within {(now_ns - connection.opened_ns) / 1e9:.3g} s")
+        return expired
 
     def drop(self, connection: Connection, *, reset: bool = False) -> None:
         """Closes it and forgets it."""

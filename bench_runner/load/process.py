@@ -59,6 +59,7 @@ def drive(plan: LoadPlan, control: RunControl) -> LoadOutcome:
         write_plan(plan)
         counters = Counters(plan.spool, create=True)
     except OSError as error:
+        (plan.spool / PLAN_FILE).unlink(missing_ok=True)
         raise LoadFailed(f"the spool {plan.spool} cannot be written: {error.strerror}") from error
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, (plan.spool / _LOG_FILE).open("wb") as log:
@@ -148,7 +149,8 @@ def _attend(channel: socket.socket, control: RunControl, counters: Counters, giv
 
 
 def _patience_ns(plan: LoadPlan) -> int:
-    return monotonic_ns() + round((plan.connect_timeout_s + plan.run_timeout_s + PATIENCE_S) * 1e9)
+    # Once for opening connections, once for the window.
+    return monotonic_ns() + round((2 * plan.run_timeout_s + PATIENCE_S) * 1e9)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

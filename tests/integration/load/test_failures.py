@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
+
+import pytest
 
 from bench_runner.load.contract import RunControl
 from bench_runner.load.process import drive
@@ -30,19 +33,39 @@ def test_refused(tmp_path: Path) -> None:
     assert {capture.error for capture in captures} == {"Connection refused"}
 
 
-def test_no_connection_in_time(tmp_path: Path) -> None:
+@pytest.fixture
+def deaf() -> Iterator[int]:
+    """The port of a listener that never accepts, its queue full: connections neither stand nor fail."""
     with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
-        address = listener.getsockname()
-        for waiting in (first, second):  # nobody accepts: the queue is full
+        for waiting in (first, second):
             waiting.setblocking(False)
-            waiting.connect_ex(address)
-        plan = make_plan(tmp_path / "spool", address[1], 1, connect_timeout_s=0.2)
-        capture = only(list(drive(plan, RunControl()).captures()))
+            waiting.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+def test_no_connection_in_time(tmp_path: Path, deaf: int) -> None:
+    plan = make_plan(tmp_path / "spool", deaf, 1, connect_timeout_s=0.2)
+    capture = only(list(drive(plan, RunControl()).captures()))
     assert (capture.ended, capture.sent_ns) == ("connect", 0)
     assert capture.error.startswith("no connection within 0.2")
     assert capture.connect_s >= 0.2
+
+
+def test_many_connections_hang_together_not_in_turn(tmp_path: Path, deaf: int) -> None:
+    # 500 are opened 64 at a time; eight turns of the timeout would outlast the run.
+    plan = make_plan(tmp_path / "spool", deaf, 500, connect_timeout_s=0.5, run_timeout_s=2.5)
+    outcome = drive(plan, RunControl())
+    assert outcome.ended == "complete"
+    assert {capture.ended for capture in outcome.captures()} == {"connect"}
+
+
+def test_a_run_that_never_gets_its_connections(tmp_path: Path, deaf: int) -> None:
+    plan = make_plan(tmp_path / "spool", deaf, 3, connect_timeout_s=30.0, run_timeout_s=0.3)
+    outcome = drive(plan, RunControl())
+    assert outcome.ended == "timeout"
+    assert [(capture.ended, capture.sent_ns) for capture in outcome.captures()] == [("cancelled", 0)] * 3
 
 
 def test_cut_off(tmp_path: Path) -> None:

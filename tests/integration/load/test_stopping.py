@@ -79,14 +79,31 @@ def test_the_run_timeout_ends_the_window(tmp_path: Path) -> None:
     assert_two_kept_one_stopped([(capture.ended, capture.body) for capture in captures])
 
 
+def push_deadlines(control: RunControl, server: ScriptedServer, *from_now_s: float) -> Timer:
+    """Once the load is under way, pushes one deadline after the other, well before each of them passes."""
+
+    def push() -> None:
+        while not server.seen.requests:
+            sleep_s(0.01)
+        for after_s in from_now_s:
+            control.deadline_ns = monotonic_ns() + round(after_s * 1e9)
+            sleep_s(0.2)
+
+    timer = Timer(0, push)
+    timer.start()
+    return timer
+
+
 def test_a_lapsed_deadline_stops_the_load(tmp_path: Path) -> None:
     control = RunControl()
-    control.deadline_ns = monotonic_ns() + 800_000_000
     with scripted_server(lambda peer: peer.stream(1, gap_s=0.01)) as server:
+        timer = push_deadlines(control, server, 0.4)
         outcome = drive(closed_loop(tmp_path / "spool", server.port, 100_000, 4), control)
+        timer.join()
         server.close()
         seen = server.seen
     assert outcome.ended == "lapsed"
+    assert control.deadline_ns is not None
     assert outcome.window_end_ns >= control.deadline_ns
     sent = [capture.sent_ns for capture in outcome.captures() if capture.sent_ns]
     assert sent
@@ -97,21 +114,22 @@ def test_a_lapsed_deadline_stops_the_load(tmp_path: Path) -> None:
 
 def test_a_deadline_pushed_on_is_the_one_that_counts(tmp_path: Path) -> None:
     control = RunControl()
-    control.deadline_ns = monotonic_ns() + 1_500_000_000
-    pushed_ns = control.deadline_ns + 600_000_000
     with scripted_server(lambda peer: peer.stream(1, gap_s=0.01)) as server:
-
-        def push() -> None:
-            while not server.seen.requests:
-                sleep_s(0.01)
-            control.deadline_ns = pushed_ns
-
-        timer = Timer(0, push)
-        timer.start()
+        timer = push_deadlines(control, server, 30.0, 0.8, 1.2)
         outcome = drive(closed_loop(tmp_path / "spool", server.port, 100_000, 2), control)
         timer.join()
     assert outcome.ended == "lapsed"
-    assert outcome.window_end_ns >= pushed_ns
+    assert control.deadline_ns is not None
+    assert outcome.window_end_ns >= control.deadline_ns
+
+
+def test_a_deadline_that_passed_before_it_began(tmp_path: Path) -> None:
+    control = RunControl()
+    control.deadline_ns = monotonic_ns()
+    with scripted_server(lambda peer: peer.stream(1)) as server:
+        outcome = drive(make_plan(tmp_path / "spool", server.port, 2), control)
+    assert outcome.ended == "lapsed"
+    assert server.seen.requests == []
 
 
 WORKER = """
