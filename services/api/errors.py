@@ -111,6 +111,8 @@ def field_of(location: Sequence[str | int], error_type: str, body: object) -> st
     source, *rest = location or ("",)
     if source not in ("body", "query", "path", "header", "cookie"):
         rest = list(location)
+    if source == "header":
+        return "-".join(word.capitalize() for word in str(rest[0]).split("-"))
     if source != "body":
         return ".".join(str(part) for part in rest)
     kept: list[str] = []

@@ -1,0 +1,231 @@
+"""Every kind of bad input: the right status, the field, the mend, and never a 500."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+TARGET: dict[str, Any] = {
+    "name": "a",
+    "engine": "vllm",
+    "model": "mistralai/Mistral-7B-Instruct-v0.2",
+    "reach": {"kind": "attached", "url": "http://127.0.0.1:9"},
+}
+WORKLOAD: dict[str, Any] = {
+    "name": "own",
+    "requests": 10,
+    "prompts": {"kind": "synthetic", "input_tokens": {"kind": "fixed", "tokens": 128}},
+    "output_tokens": {"kind": "fixed", "tokens": 128},
+}
+JSON = {"content-type": "application/json"}
+JOB: dict[str, Any] = {"targets": [TARGET], "workloads": [WORKLOAD]}
+
+
+def refused(answer: Any, status: int = 422) -> list[str]:
+    """The fields that are named, each with a mend."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert (body["status"], body["type"].startswith("urn:enginebench:problem:")) == (status, True)
+    assert body["detail"]
+    assert all(error["problem"] and error["mend"] for error in body["errors"])
+    return [error["field"] for error in body["errors"]]
+
+
+def set_at(body: Any, path: str, value: Any) -> Any:
+    """The body with one value changed, added or (with `...`) removed."""
+    head, _, rest = path.partition(".")
+    key: Any = int(head) if head.isdecimal() else head
+    if isinstance(body, list):
+        return [set_at(item, rest, value) if k == key and rest else item for k, item in enumerate(body)]
+    if rest:
+        return {**body, key: set_at(body[key], rest, value)}
+    return {k: v for k, v in body.items() if k != key} if value is ... else {**body, key: value}
+
+
+BAD_JOBS: list[tuple[str, Any, str]] = [
+    # unknown things
+    ("targets.0.engine", "vlm", "targets.0.engine"),
+    ("targets.0.endpoint", "native", "targets.0.endpoint"),
+    ("targets.0.endpoint", "grpc", "targets.0.endpoint"),
+    ("targets.0.colour", "red", "targets.0.colour"),
+    ("targets", ["nobody"], "targets.0"),
+    ("targets", [{"like": "nobody", "name": "x"}], "targets.0.like"),
+    ("workloads", ["burst-100x128x129"], "workloads.0"),
+    ("workloads.0.request", 5, "workloads.0.request"),
+    ("workloads.0.arrival", {"kind": "poisson"}, "workloads.0.arrival"),
+    ("workloads.0.output_tokens", {"kind": "fixed", "words": 5}, "workloads.0.output_tokens.tokens"),
+    ("order", "random", "order"),
+    ("repeat", 3, "repeat"),
+    # counts
+    ("repeats", 0, "repeats"),
+    ("repeats", -1, "repeats"),
+    ("repeats", "many", "repeats"),
+    ("repeats", 1.5, "repeats"),
+    ("repeats", 10**30, "repeats"),
+    ("repeats", None, "repeats"),
+    ("workloads.0.requests", 0, "workloads.0.requests"),
+    ("workloads.0.requests", -5, "workloads.0.requests"),
+    ("workloads.0.requests", 10**9, "workloads.0.requests"),
+    ("workloads.0.requests", "ten", "workloads.0.requests"),
+    ("workloads.0.output_tokens.tokens", 0, "workloads.0.output_tokens.tokens"),
+    ("workloads.0.prompts.input_tokens.tokens", -1, "workloads.0.prompts.input_tokens.tokens"),
+    ("limits", {"run_timeout_s": 0}, "limits.run_timeout_s"),
+    ("seed", -1, "seed"),
+    ("priority", 101, "priority"),
+    ("slo", {}, "slo"),
+    # what does not go together
+    ("workloads.0.prompts.input_tokens.tokens", 40_000, "workloads.0.prompts.input_tokens"),
+    ("workloads.0.lengths", "overlay", "workloads.0.lengths"),
+    ("workloads.0.lengths", "length-matched", "workloads.own.lengths"),
+    ("targets", [TARGET, TARGET], "targets.1"),
+    ("workloads", [WORKLOAD, WORKLOAD], "workloads.1.name"),
+    ("targets", [], "targets"),
+    ("targets", ..., "targets"),
+    ("workloads", "burst-100x128x128", "workloads"),
+    ("targets", [7], "targets.0"),
+    # where it may not go
+    ("targets.0.reach.url", "ftp://127.0.0.1", "targets.0.reach.url"),
+    ("targets.0.reach.url", "http://user:word@127.0.0.1:9", "targets.0.reach.url"),
+    ("targets.0.reach.url", "http://169.254.169.254", "targets.0.reach.url"),
+    ("targets.0.reach.url", "http://[fe80::1]:80", "targets.0.reach.url"),
+    ("targets.0.reach.url", "http://10.1.2.3", "targets.0.reach.url"),
+    ("targets.0.reach.url", "http://127.0.0.1:99999", "targets.0.reach.url"),
+    ("targets.0.reach.url", "127.0.0.1:9", "targets.0.reach.url"),
+    ("targets.0.reach", {"kind": "process", "model_path": "m"}, "targets.0.reach.kind"),
+    ("targets.0.reach.api_key_env", "PATH", "targets.0.reach.api_key_env"),
+    ("targets.0.headers", {"Authorization": "Bearer x"}, "targets.0.headers"),
+    ("targets.0.tokenizer", "/etc/passwd", "targets.0.tokenizer"),
+    # what cannot be kept
+    ("name", "a\x00b", "name"),
+    ("labels", {"team": "\ud800"}, "labels.team"),
+    ("labels", {"": "x"}, "labels."),
+    ("workloads.0.extra_body", {"n": {"m": ["\x00"]}}, "workloads.0.extra_body.n.m.0"),
+    ("workloads.0.extra_body", {"n": 10**40}, "workloads.0.extra_body.n"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "field"), BAD_JOBS, ids=[f"{p}={str(v)[:30]!r}" for p, v, _ in BAD_JOBS])
+def test_a_bad_job_is_refused_at_its_field(shared_client: TestClient, path: str, value: Any, field: str) -> None:
+    answer = shared_client.post("/v1/jobs", content=json.dumps(set_at(JOB, path, value)), headers=JSON)
+    assert field in refused(answer)
+    assert shared_client.get("/v1/runs").json()["items"] == []
+
+
+def test_too_many_runs_are_several_jobs(shared_client: TestClient) -> None:
+    many = [TARGET | {"name": f"t{k}"} for k in range(11)]
+    assert refused(shared_client.post("/v1/jobs", json=JOB | {"targets": many, "repeats": 1000})) == ["repeats"]
+
+
+def test_every_problem_is_told_at_once(shared_client: TestClient) -> None:
+    job = set_at(set_at(JOB, "targets.0.engine", "vlm"), "targets.0.reach.url", "http://169.254.169.254")
+    assert refused(shared_client.post("/v1/jobs", json=job)) == ["targets.0.engine", "targets.0.reach.url"]
+
+
+def test_a_secret_goes_to_its_own_origin_only(client: TestClient) -> None:
+    good = set_at(TARGET, "reach.api_key_env", "VLLM_KEY")
+    assert client.post("/v1/targets", json=good).status_code == 201
+    other = set_at(good | {"name": "b"}, "reach.url", "http://127.0.0.1:10")
+    assert refused(client.post("/v1/targets", json=other)) == ["reach.api_key_env"]
+
+
+def dataset(path: Path) -> dict[str, Any]:
+    return set_at(JOB, "workloads.0.prompts", {"kind": "dataset", "path": str(path)})
+
+
+def test_a_dataset_is_read_before_anything_runs(client: TestClient, dataset_dir: Path, tmp_path: Path) -> None:
+    good, bad, outside = dataset_dir / "good.jsonl", dataset_dir / "bad.jsonl", tmp_path / "outside.jsonl"
+    for file in (good, outside):
+        file.write_text('{"prompt": "one"}\n')
+    bad.write_text('{"prompt": "one"}\n{"prompt": \n')
+    (dataset_dir / "link.jsonl").symlink_to(outside)
+    assert client.post("/v1/jobs", json=dataset(good)).status_code == 202
+    for file in (bad, dataset_dir / "none.jsonl", outside, dataset_dir / ".." / "outside.jsonl"):
+        assert refused(client.post("/v1/jobs", json=dataset(file))) == ["workloads.0.prompts.path"]
+    assert refused(client.post("/v1/jobs", json=dataset(dataset_dir / "link.jsonl"))) == ["workloads.0.prompts.path"]
+    assert "line 2" in client.post("/v1/jobs", json=dataset(bad)).json()["detail"]
+    secret = client.post("/v1/jobs", json=dataset(Path("/etc/shadow"))).json()["detail"]
+    missing = client.post("/v1/jobs", json=dataset(Path("/etc/no-such-file"))).json()["detail"]
+    assert secret == missing
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 422),
+        (b"{", 422),
+        (b"hello", 422),
+        (b"[]", 422),
+        (b"null", 422),
+        (b'"text"', 422),
+        (b"\xff\xfe", 422),
+        (b'{"targets":' + b"[" * 100_000, 400),
+        (b'{"repeats":' + b"9" * 5_000 + b"}", 400),
+        (b'{"targets":["a"],"workloads":["\\ud800"]}', 422),
+        (b'{"repeats":NaN,"targets":["a"],"workloads":["x"]}', 422),
+        (b"{" + b" " * 200_001 + b"}", 413),
+    ],
+)
+def test_a_body_that_is_no_job(shared_client: TestClient, body: bytes, status: int) -> None:
+    refused(shared_client.post("/v1/jobs", content=body, headers=JSON), status)
+
+
+def test_a_body_too_large_without_a_length(shared_client: TestClient) -> None:
+    pieces = (b" " * 1000 for _ in range(1000))
+    refused(shared_client.post("/v1/jobs", content=pieces, headers=JSON), 413)
+
+
+def test_a_body_of_another_type(shared_client: TestClient) -> None:
+    refused(shared_client.post("/v1/jobs", content=b'{"targets":[]}', headers={"content-type": "text/plain"}))
+    refused(shared_client.post("/v1/targets", data={"name": "a"}))
+
+
+BAD_QUERIES = [
+    ("/v1/runs?limit=0", "limit"),
+    ("/v1/runs?limit=501", "limit"),
+    ("/v1/runs?limit=ten", "limit"),
+    ("/v1/runs?limit=99999999999999999999999999", "limit"),
+    ("/v1/runs?sort=colour", "sort"),
+    ("/v1/runs?cursor=not-ours", "cursor"),
+    ("/v1/runs?status=done", "status.0"),
+    ("/v1/runs?validity=GOOD", "validity.0"),
+    ("/v1/runs?since=yesterday", "since"),
+    ("/v1/runs?since=2026-01-31T12:00:00", "since"),
+    ("/v1/runs?until=0001-01-01T00:00:00%2B23:59", "until"),
+    ("/v1/runs?label=team", "label"),
+    ("/v1/runs?engine=%00", "engine"),
+    ("/v1/runs?colour=red", "colour"),
+    ("/v1/runs?simulated=perhaps", "simulated"),
+    ("/v1/runs?" + "&".join(f"engine=e{k}" for k in range(60)), "engine"),
+    ("/v1/jobs?status=done", "status.0"),
+    ("/v1/jobs?cursor=%FF", "cursor"),
+    ("/v1/targets?limit=-1", "limit"),
+    ("/v1/runs/a%00b", "run_id"),
+    ("/v1/jobs/a b", "job_id"),
+    ("/v1/targets/-x", "name"),
+    ("/v1/engines?x=1", "x"),
+    ("/healthz?x=1", "x"),
+    ("/metrics?x=1", "x"),
+]
+
+
+@pytest.mark.parametrize(("path", "field"), BAD_QUERIES)
+def test_a_bad_parameter_is_refused_by_name(shared_client: TestClient, path: str, field: str) -> None:
+    assert field in refused(shared_client.get(path))
+
+
+def test_what_is_not_there_and_what_is_not_done(shared_client: TestClient) -> None:
+    for path in ("/", "/v1", "/v1/nothing", "/v1/jobs/", "/v1/runs/x/y/z"):
+        refused(shared_client.get(path), 404)
+    refused(shared_client.put("/v1/jobs"), 405)
+    assert shared_client.delete("/v1/jobs").headers["allow"]
+
+
+@pytest.mark.parametrize("key", ["", "a" * 201, "two words", "caf\xe9"])
+def test_an_idempotency_key_is_plain(shared_client: TestClient, key: str) -> None:
+    answer = shared_client.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": key.encode("latin-1")})
+    assert refused(answer) == ["Idempotency-Key"]
