@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from engines.clock import monotonic_ns
 from engines.simulated.faults import ONE_FAULT, FaultPlan
-from engines.simulated.fit import prediction_table
+from engines.simulated.fit import fit_all, prediction_table
 from engines.simulated.plain import ServerOptions
 from engines.simulated.profiles import PROFILES, Profile
 from engines.simulated.server import Server
@@ -50,6 +50,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--die-with-parent", action="store_true", help="end when stdin or the parent process ends")
     parser.add_argument("--write-tokenizer", type=Path, metavar="FOLDER", help="write its tokenizer.json, and stop")
     parser.add_argument("--predict", action="store_true", help="print what the committed parameters predict, and stop")
+    parser.add_argument("--fit", action="store_true", help="fit the parameters on the published rows anew, and stop")
     arguments = parser.parse_args(argv)
     if not arguments.speed > 0:
         parser.error("--speed must be above 0")
@@ -115,6 +116,9 @@ def main(argv: list[str]) -> int:
     arguments = _arguments(argv)
     if arguments.predict:
         sys.stdout.write(prediction_table())
+        return 0
+    if arguments.fit:
+        sys.stdout.writelines(f"{engine}: {fitted}\n" for engine, fitted in fit_all().items())
         return 0
     if arguments.write_tokenizer is not None:
         tokenizer = Tokenizer(bos=PROFILES[arguments.profile].model.bos)

@@ -114,9 +114,7 @@ class Generation:
         """A stream's head goes out as soon as the request is taken."""
         if self.over or self._head_sent:
             return
-        self._head_sent = True
-        if self.ask.stream:
-            self.connection.send(head_bytes(200, self._writer.headers()))
+        self._send_stream_head()
         self._flush()
 
     def advance(self) -> None:
@@ -129,11 +127,17 @@ class Generation:
 
     def abort(self) -> None:
         """The engine gives up: says so, and ends the answer properly."""
-        self._end_early(Abort(kind="abort", token=self._sent))
+        self._end_early(Abort(kind="abort", token=self._sent if self.ask.stream else self._ready))
 
     def client_gone(self) -> None:
         """Nobody reads any more."""
         self._close("client_gone", None)
+
+    def _send_stream_head(self) -> None:
+        self._head_sent = True
+        if self.ask.stream:
+            last = {} if self.connection.keep_alive else {"connection": "close"}
+            self.connection.send(head_bytes(200, self._writer.headers() | last))
 
     def _flush(self) -> None:
         if self.over:
@@ -194,16 +198,18 @@ class Generation:
     def _end_early(self, ending: Ending) -> None:
         """Carry out a fault that ends the answer."""
         connection, writer = self.connection, self._writer
-        if not self._head_sent and self.ask.stream:
-            self._head_sent = True
-            connection.send(head_bytes(200, writer.headers()))
         if not self.ask.stream:
             self._end_whole_early(ending)
             return
+        if not self._head_sent:
+            self._send_stream_head()
         match ending:
             case Cut():
                 self._close("cut", None)
-                connection.close(reset=ending.reset) if ending.reset else connection.close_when_sent()
+                if ending.reset:
+                    connection.close(reset=True)
+                else:
+                    connection.close_when_sent()
             case Garbage():
                 connection.send(b"zz\r\n\x00\xffthis is no chunk\r\n")
                 self._close("garbage", None)
