@@ -134,7 +134,8 @@ def test_a_secret_goes_to_its_own_origin_only(client: TestClient) -> None:
 
 
 def dataset(path: Path) -> dict[str, Any]:
-    return set_at(JOB, "workloads.0.prompts", {"kind": "dataset", "path": str(path)})
+    prompts = {"kind": "dataset", "path": str(path)}
+    return JOB | {"workloads": [WORKLOAD | {"prompts": prompts}]}
 
 
 def test_a_dataset_is_read_before_anything_runs(client: TestClient, dataset_dir: Path, tmp_path: Path) -> None:
@@ -227,5 +228,5 @@ def test_what_is_not_there_and_what_is_not_done(shared_client: TestClient) -> No
 
 @pytest.mark.parametrize("key", ["", "a" * 201, "two words", "caf\xe9"])
 def test_an_idempotency_key_is_plain(shared_client: TestClient, key: str) -> None:
-    answer = shared_client.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": key.encode("latin-1")})
+    answer = shared_client.post("/v1/jobs", json=JOB, headers={b"Idempotency-Key": key.encode("latin-1")})
     assert refused(answer) == ["Idempotency-Key"]

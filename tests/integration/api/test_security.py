@@ -43,7 +43,7 @@ def test_with_keys_every_route_but_health_wants_one(opened: Open) -> None:
         assert client.get(path).status_code == 200
     for path in PATHS:
         for headers in ({}, bearer("wrong"), bearer(""), bearer(KEY[:-1]), {"authorization": KEY}, bearer("\u00e9")):
-            raw = {name: value.encode("latin-1") for name, value in headers.items()}
+            raw = {name.encode(): value.encode("latin-1") for name, value in headers.items()}
             answer = client.get(path, headers=raw)
             assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer"), (path, headers)
             assert answer.headers["content-type"] == "application/problem+json"
