@@ -28,6 +28,8 @@ class FakeRuns:
     finish: threading.Event = field(default_factory=threading.Event)
     started: threading.Event = field(default_factory=threading.Event)
     error: Exception | None = None
+    #: stop when the lease lapses, as a load does
+    heeds_deadline: bool = True
     specs: list[RunSpec] = field(default_factory=list)
     controls: list[RunControl] = field(default_factory=list)
 
@@ -42,7 +44,7 @@ class FakeRuns:
         error: RunError | None = None
         while not self.finish.wait(0.005):
             deadline_ns = control.deadline_ns
-            lapsed = deadline_ns is not None and monotonic_ns() > deadline_ns
+            lapsed = self.heeds_deadline and deadline_ns is not None and monotonic_ns() > deadline_ns
             if control.cancelled or lapsed:
                 error = RunCancelled("lapsed" if lapsed else "cancelled")
                 break
