@@ -32,7 +32,7 @@ from bench_runner.load.connection import (
 )
 from bench_runner.load.planfile import Plan
 from bench_runner.load.pool import Pool
-from bench_runner.load.schedule import Schedule
+from bench_runner.load.schedule import OPEN_AHEAD_NS, Schedule
 from bench_runner.load.spool import CANCELLED, COMPLETE, CONNECT, EOF, MALFORMED, RESET, TIMEOUT, SpoolWriter
 from bench_runner.load.tally import Tally
 from bench_runner.load.timer import Timer
@@ -40,8 +40,6 @@ from engines.clock import monotonic_ns, process_cpu_ns
 
 #: from the last connection being open to the window's first instant
 LEAD_IN_NS = 20_000_000
-#: connections are opened this long before their requests are due
-OPEN_AHEAD_NS = 500_000_000
 #: the tally is published this often
 TICK_NS = 250_000_000
 #: bytes of one response that are held before the spool takes them
@@ -217,7 +215,7 @@ class Generator:
         connection.sent_ns = sent_ns
         connection.deadline_ns = sent_ns + self._plan.request_timeout_ns
         self._in_flight[connection] = None
-        self._tally.sent += 1
+        self._tally.sent += connection.resends == 0
         if alive and connection.pending is not None:
             self._epoll.modify(connection.fd, select.EPOLLIN | select.EPOLLOUT)
 

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from bench_runner.load.channel import (
 )
 from bench_runner.load.contract import LoadOutcome, LoadPlan, Progress, RunControl
 from bench_runner.load.planfile import PLAN_FILE, write_plan
+from bench_runner.load.schedule import OPEN_AHEAD_NS
 from engines.clock import monotonic_ns
 from engines.contract import Capture
 
@@ -58,9 +60,21 @@ def drive(plan: LoadPlan, control: RunControl) -> LoadOutcome:
     try:
         write_plan(plan)
         counters = Counters(plan.spool, create=True)
+        message, exit_code = _run_child(plan, control, counters)
     except OSError as error:
+        raise LoadFailed(f"the spool {plan.spool} cannot be used: {error.strerror or error}") from error
+    finally:
         (plan.spool / PLAN_FILE).unlink(missing_ok=True)
-        raise LoadFailed(f"the spool {plan.spool} cannot be written: {error.strerror}") from error
+    control.progress = Progress(*counters.load())
+    if message[:1] == OUTCOME:
+        return _outcome(plan, unpack_outcome(message))
+    if message[:1] == FAILURE:
+        raise LoadFailed(message[1:].decode(errors="replace"))
+    raise LoadFailed(f"the load process died (exit code {exit_code}): {_log_tail(plan.spool)}")
+
+
+def _run_child(plan: LoadPlan, control: RunControl, counters: Counters) -> tuple[bytes, int]:
+    """Starts a load process and sees it to its end: its last message (b"": none) and exit code."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, (plan.spool / _LOG_FILE).open("wb") as log:
         with theirs:
@@ -70,13 +84,7 @@ def drive(plan: LoadPlan, control: RunControl) -> LoadOutcome:
         finally:
             ours.close()  # end-of-file: whatever it is doing, it stops
             _end(child)
-            (plan.spool / PLAN_FILE).unlink(missing_ok=True)
-    control.progress = Progress(*counters.load())
-    if message[:1] == OUTCOME:
-        return _outcome(plan, unpack_outcome(message))
-    if message[:1] == FAILURE:
-        raise LoadFailed(message[1:].decode(errors="replace"))
-    raise LoadFailed(f"the load process died (exit code {child.returncode}): {_log_tail(plan.spool)}")
+    return message, child.returncode
 
 
 def check_plan(plan: LoadPlan) -> None:
@@ -93,7 +101,8 @@ def check_plan(plan: LoadPlan) -> None:
         offsets = plan.offsets_ns
         if len(offsets) != len(plan.requests) or any(b < a for a, b in itertools.pairwise(offsets)):
             raise LoadFailed("offsets must be as many as requests and must not fall", field="workload.arrival")
-    most = min(len(plan.requests), plan.concurrency or len(plan.requests))
+    at_once = len(plan.requests) if plan.offsets_ns is None else bisect_right(plan.offsets_ns, OPEN_AHEAD_NS)
+    most = min(at_once, plan.concurrency or at_once)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and most + SPARE_FILES > hard:
         raise LoadFailed(

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
+#: connections are opened this long before their requests are due
+OPEN_AHEAD_NS = 500_000_000
+
 
 class Schedule:
     """Hands out positions 0, 1, 2, … in order, each once.

@@ -8,7 +8,10 @@ _PLAIN_BYTES = 65_536
 
 
 def client_context() -> ssl.SSLContext:
-    """Certificates and names are verified against the system's authorities; HTTP/1.1 only."""
+    """Certificates and names are verified, HTTP/1.1 only.
+
+    Authorities are the system's, or those that SSL_CERT_FILE and SSL_CERT_DIR name.
+    """
     context = ssl.create_default_context()
     context.set_alpn_protocols(["http/1.1"])
     return context

@@ -32,7 +32,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
 def test_a_spool_that_is_not_there(tmp_path: Path) -> None:
     plan = replace(make_plan(tmp_path / "spool", 1, 1), spool=tmp_path / "elsewhere")
-    with pytest.raises(LoadFailed, match="elsewhere cannot be written: No such file"):
+    with pytest.raises(LoadFailed, match="elsewhere cannot be used: No such file"):
         drive(plan, RunControl())
 
 
