@@ -157,23 +157,34 @@ def _carry_out(client: httpx.Client, name: str, urls: dict[str, tuple[str, str]]
 
 
 def _follow(client: httpx.Client, job_id: str) -> None:
-    """Print the job's progress from its event stream until it has ended."""
+    """Print the job's progress from its event stream until it has ended: live on a terminal, else run by run."""
+    live = sys.stderr.isatty()
     last = ""
     with client.stream("GET", f"/v1/jobs/{job_id}/events", timeout=JOB_TIMEOUT_S) as stream:
         for line in stream.iter_lines():
             if not line.startswith("data:"):
                 continue
-            text = _progress_line(json.loads(line.removeprefix("data:")))
+            event = json.loads(line.removeprefix("data:"))
+            text = _progress_line(event, live=live)
             if text != last:
-                print(f"  {text}", file=sys.stderr)
+                print(
+                    f"\r\x1b[K  {text}" if live else f"  {text}", file=sys.stderr, end="" if live else "\n", flush=True
+                )
                 last = text
+    if live:
+        print(file=sys.stderr)
 
 
-def _progress_line(event: dict[str, Any]) -> str:
+def _progress_line(event: dict[str, Any], *, live: bool) -> str:
     counts = ", ".join(f"{count} {status}" for status, count in sorted(event.get("counts", {}).items()))
-    under_way = [
-        f"{run['target']} #{run['repeat'] + 1} {(run.get('progress') or {}).get('stage', 'starting')} "
-        f"{(run.get('progress') or {}).get('finished', 0)} finished"
-        for run in event.get("running", [])
-    ]
-    return "; ".join([counts, *under_way])
+    running = [_running_line(run, live=live) for run in event.get("running", [])]
+    return "; ".join([counts, *running])
+
+
+def _running_line(run: dict[str, Any], *, live: bool) -> str:
+    name = f"{run['target']} #{run['repeat'] + 1}"
+    progress = run.get("progress")
+    if not live or not progress:
+        return name
+    figures = f"{progress['finished'] or 0} of {progress['requests']} finished"
+    return f"{name} {progress['stage']}, {figures}, {(progress['received_bytes'] or 0) / 1e6:.1f} MB received"
