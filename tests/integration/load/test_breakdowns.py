@@ -92,6 +92,32 @@ def test_the_soft_limit_of_open_files_is_raised(tmp_path: Path) -> None:
     assert worker.stdout == "100\n"
 
 
+PILING_UP = """
+import resource, sys
+from array import array
+from pathlib import Path
+from bench_runner.errors import LoadFailed
+from bench_runner.load.contract import RunControl
+from bench_runner.load.process import drive
+from tests.integration.load.plans import make_plan
+resource.setrlimit(resource.RLIMIT_NOFILE, (90, 90))
+offsets = array("q", range(0, 1_200_000_000, 10_000_000))
+try:
+    drive(make_plan(Path(sys.argv[1]), int(sys.argv[2]), len(offsets), offsets_ns=offsets), RunControl())
+except LoadFailed as error:
+    print(error)
+"""
+
+
+def test_open_requests_that_pile_up_to_the_limit_of_open_files(tmp_path: Path) -> None:
+    with scripted_server(lambda peer: peer.wait_for_close()) as server:
+        worker = subprocess.run(
+            [sys.executable, "-c", PILING_UP, str(tmp_path / "spool"), str(server.port)],
+            cwd=Path(__file__).resolve().parents[3], capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    assert "the limit of open files is reached (RLIMIT_NOFILE); raise it with `ulimit -n`" in worker.stdout
+
+
 def test_plans_that_cannot_be_carried_out(tmp_path: Path) -> None:
     with pytest.raises(LoadFailed, match="no request"):
         drive(make_plan(tmp_path / "spool", 1, 0), RunControl())
