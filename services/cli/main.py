@@ -10,7 +10,7 @@ import argparse
 import sys
 from importlib.metadata import version
 
-from services.cli import compare, demo, jobs, run, runs, serve, targets, workloads
+from services.cli import compare, demo, jobs, migrate, run, runs, serve, targets, workloads
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -22,7 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"enginebench {version('enginebench')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (run, demo, serve, jobs, runs, compare, targets, workloads):
+    for command in (run, demo, serve, migrate, jobs, runs, compare, targets, workloads):
         command.add_parser(commands)
     return parser
 
