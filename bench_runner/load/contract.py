@@ -37,6 +37,13 @@ class LoadPlan:
     run_timeout_s: float
     #: a folder of this run's own
     spool: Path
+    #: closed loop: from the end of request k's response to the next send of its slot, ns; `None`: at once
+    think_ns: array[int] | None = None
+    #: offset from the window's start after which nothing new is sent, ns: what is in flight is drained, the rest stays
+    #: unsent (`sent_ns` 0), and the window ends as "complete"; `None`: every request is sent
+    send_until_ns: int | None = None
+    #: load processes; `None`: chosen from the load and the cores
+    processes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
