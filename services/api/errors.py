@@ -179,7 +179,12 @@ def install(app: FastAPI) -> None:
         problems = [Problem("", "there is nothing here", "see the routes in /openapi.json")] * (
             error.status_code == 404
         )
-        return problem_response(error.status_code, str(error.detail), problems, error.headers)
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            # Starlette names the methods of the first route of this path only.
+            operations = app.openapi()["paths"].get(getattr(request.scope.get("route"), "path", ""), {})
+            headers["Allow"] = ", ".join(sorted(method.upper() for method in operations)) or headers.get("Allow", "")
+        return problem_response(error.status_code, str(error.detail), problems, headers)
 
     @app.exception_handler(BadInput)
     def _bad_input(request: Request, error: BadInput) -> JSONResponse:

@@ -40,6 +40,22 @@ IdempotencyKey = Annotated[
     ),
 ]
 
+#: One event of the stream; `data` is JSON.
+EVENT_SCHEMA = {
+    "type": "object",
+    "required": ["id", "event", "data"],
+    "properties": {
+        "id": {"type": "string"},
+        "event": {"type": "string", "enum": ["job", "end"]},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "description": "job_id, status, counts (run status -> runs), started_at, ended_at, running: run_id, "
+            "target, workload, repeat, attempt, progress (stage, requests, sent, finished, failed) of what runs now",
+        },
+    },
+}
+
 
 @router.post("", status_code=202, responses={202: {"description": "Accepted; see Location."}, **problems(409)})
 def post_job(
@@ -123,7 +139,7 @@ def get_one_job(job_id: JobId, store: Store) -> JobDetailOut:
     responses={
         200: {
             "description": "Server-sent events: `job` at every change (status, counts, runs under way), then `end`.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"schema": EVENT_SCHEMA}},
         },
         **problems(404),
     },

@@ -197,7 +197,8 @@ BAD_QUERIES = [
     ("/v1/runs?since=yesterday", "since"),
     ("/v1/runs?since=2026-01-31T12:00:00", "since"),
     ("/v1/runs?until=0001-01-01T00:00:00%2B23:59", "until"),
-    ("/v1/runs?label=team", "label"),
+    ("/v1/runs?label=team", "label.0"),
+    ("/v1/runs?label==x", "label.0"),
     ("/v1/runs?engine=%00", "engine"),
     ("/v1/runs?colour=red", "colour"),
     ("/v1/runs?simulated=perhaps", "simulated"),
@@ -223,7 +224,8 @@ def test_what_is_not_there_and_what_is_not_done(shared_client: TestClient) -> No
     for path in ("/", "/v1", "/v1/nothing", "/v1/jobs/", "/v1/runs/x/y/z"):
         refused(shared_client.get(path), 404)
     refused(shared_client.put("/v1/jobs"), 405)
-    assert shared_client.delete("/v1/jobs").headers["allow"]
+    assert shared_client.delete("/v1/jobs").headers["allow"] == "GET, POST"
+    assert shared_client.patch("/v1/targets/a").headers["allow"] == "DELETE, GET"
 
 
 @pytest.mark.parametrize("key", ["", "a" * 201, "two words", "caf\xe9"])

@@ -1,0 +1,50 @@
+"""schemathesis over the whole OpenAPI document, all checks, on both databases: no 500, no undocumented status.
+
+Every check is on by default, and naming them on the command line would override the file: what is left out of a check
+stands in schemathesis.toml beside this one, with its reason.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from services.store.database import Database
+from tests.fakes.history import add_runs, queue_job
+from tests.fakes.results import make_result
+from tests.fakes.service import running_service
+
+CONFIG = Path(__file__).with_name("schemathesis.toml")
+#: For each operation and phase; the whole takes half a minute a database.
+MOST_EXAMPLES = 5
+
+
+@pytest.mark.slow
+def test_no_request_breaks_the_api(database: Database, database_url: str, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    # Lists that have something to show, with and without a result.
+    add_runs(database, make_result(), make_result(target={"engine": "tgi", "hardware": None}), labels={"a": "b"})
+    queue_job(database, make_result())
+    with running_service(database_url, tmp_path / "state", "--api-only") as service:
+        fuzzer = subprocess.run(
+            [
+                *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "--no-color"),
+                *("run", f"http://127.0.0.1:{service.port}/openapi.json"),
+                *("--max-examples", str(MOST_EXAMPLES), "--seed", "1", "--generation-database", "none"),
+                *("--continue-on-failure", "--report-json-path", str(report)),
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert fuzzer.returncode == 0, fuzzer.stdout + fuzzer.stderr + service.log_tail()
+        document = service.client.get("/openapi.json").json()
+        operations = sum(len(methods) for methods in document["paths"].values())
+        assert f"Tested: {operations}" in fuzzer.stdout, fuzzer.stdout
+        assert json.loads(report.read_text())
+        assert service.client.get("/readyz").status_code == 200
