@@ -1,0 +1,126 @@
+"""A real Prometheus scrapes a real service while it works, and answers PromQL for each metric."""
+
+from __future__ import annotations
+
+import subprocess
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engines.simulated.start import simulated_engine
+from tests.fakes.service import Service, await_true, running_service
+from tests.stack.conftest import Prometheus, running_prometheus
+
+KEY = "key-of-a-person"
+SCRAPE_KEY = "key-of-prometheus"
+REPEATS = 2
+CONFIG = """
+global:
+  scrape_interval: 500ms
+scrape_configs:
+  - job_name: enginebench
+    authorization:
+      credentials: {key}
+    static_configs:
+      - targets: ["127.0.0.1:{port}"]
+"""
+
+#: Metric -> field of a run's metrics that it must show.
+FIGURES = {
+    "enginebench_input_tokens_per_second": "input_tokens_per_s",
+    "enginebench_output_tokens_per_second": "output_tokens_per_s",
+    "enginebench_total_tokens_per_second": "total_tokens_per_s",
+    "enginebench_run_duration_seconds": "duration_s",
+    "enginebench_roofline_ratio": "roofline_ratio",
+    'enginebench_time_to_first_token_seconds{quantile="0.5"}': "ttft_p50_s",
+    'enginebench_time_to_first_token_seconds{quantile="0.95"}': "ttft_p95_s",
+    'enginebench_time_to_first_token_seconds{quantile="0.99"}': "ttft_p99_s",
+    'enginebench_time_per_output_token_seconds{quantile="0.5"}': "tpot_p50_s",
+    'enginebench_end_to_end_latency_seconds{quantile="0.99"}': "e2e_p99_s",
+    "enginebench_run_requests": "requests",
+}
+
+
+def test_a_job_is_seen_in_promql(tmp_path: Path, promtool: str) -> None:
+    settings = {"ENGINEBENCH_API_KEYS": KEY, "ENGINEBENCH_METRICS_KEY": SCRAPE_KEY}
+    headers = {"authorization": f"Bearer {KEY}"}
+    with (
+        simulated_engine("vllm-mistral-7b") as server,
+        running_service(
+            f"sqlite:///{tmp_path / 'e.sqlite'}", tmp_path / "state", settings=settings, headers=headers
+        ) as service,
+        running_prometheus(CONFIG.format(key=SCRAPE_KEY, port=service.port), tmp_path / "prometheus") as prometheus,
+    ):
+        target = {
+            "name": "v",
+            "engine": "vllm",
+            "model": server.model,
+            "reach": {"kind": "attached", "url": server.url},
+            "hardware": "A100-80GB",
+            "precision": "BF16",
+        }
+        job_id = service.submit(targets=[target], workloads=["burst-100x128x128"], repeats=REPEATS)
+        job = service.await_job(job_id)
+        assert job["counts"] == {"completed": REPEATS}, job
+        run = service.client.get("/v1/runs?limit=1&sort=-ended_at").json()["items"][0]
+        assert run["validity"] == "VALID", run
+        # Two scrapes after the end, so that the newest result is in.
+        await_true(
+            lambda: prometheus.ask_one("enginebench_run_end_timestamp_seconds") == ended_at(service, run["id"]),
+            30.0,
+            service.log_tail,
+        )
+        check_results(prometheus, run)
+        check_service(prometheus)
+        check_live_progress(prometheus)
+        check_names(service, promtool)
+
+
+def ended_at(service: Service, run_id: str) -> float:
+    return datetime.fromisoformat(service.client.get(f"/v1/runs/{run_id}").json()["ended_at"]).timestamp()
+
+
+def check_results(prometheus: Prometheus, run: dict[str, Any]) -> None:
+    for query, field in FIGURES.items():
+        (sample,) = prometheus.ask(query)
+        assert sample["value"] == pytest.approx(run["metrics"][field]), query
+        labels = {name: sample["metric"][name] for name in ("engine", "model", "workload", "target", "hardware")}
+        assert labels == {name: run[name] for name in labels}, query
+        assert sample["metric"]["simulated"] == "true", query
+    validity = {s["metric"]["state"]: s["value"] for s in prometheus.ask("enginebench_run_validity")}
+    assert validity == {"VALID": 1, "INVALID": 0, "INCONCLUSIVE": 0}
+    assert prometheus.ask_one("sum(enginebench_run_failed_requests)") == 0
+    wall_s = prometheus.ask_one("enginebench_run_wall_seconds")
+    assert wall_s is not None
+    assert wall_s > run["metrics"]["duration_s"]
+
+
+def check_service(prometheus: Prometheus) -> None:
+    assert prometheus.ask_one('up{job="enginebench"}') == 1
+    assert prometheus.ask_one("enginebench_store_up") == 1
+    assert prometheus.ask_one("enginebench_queue_depth") == 0
+    assert prometheus.ask_one("max_over_time(enginebench_queue_depth[5m])") is not None
+    assert prometheus.ask_one('enginebench_runs{state="completed"}') == REPEATS
+    assert prometheus.ask_one("enginebench_workers") == 1
+    requests = 'enginebench_http_requests_total{route="/v1/jobs",method="POST",status="202"}'
+    assert prometheus.ask_one(requests) == 1
+    slowest = "histogram_quantile(0.9, sum by (le) (enginebench_http_request_duration_seconds_bucket))"
+    assert prometheus.ask_one(slowest) is not None
+
+
+def check_live_progress(prometheus: Prometheus) -> None:
+    """While runs went on, they were seen to."""
+    assert prometheus.ask_one("max_over_time(sum(enginebench_progress_ratio)[5m:500ms])") is not None
+    finished = prometheus.ask_one("max_over_time(sum(enginebench_progress_finished_requests)[5m:500ms])")
+    assert finished is not None
+    assert 0 <= finished <= 100
+    assert prometheus.ask_one('max_over_time(enginebench_runs{state="running"}[5m])') == 1
+    assert prometheus.ask("enginebench_progress_ratio") == []
+
+
+def check_names(service: Service, promtool: str) -> None:
+    text = service.client.get("/metrics", headers={"authorization": f"Bearer {SCRAPE_KEY}"}).text
+    check = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True)
+    assert (check.returncode, check.stdout, check.stderr) == (0, "", "")
