@@ -90,8 +90,9 @@ def release(database: Database, fence: Fence) -> bool:
         run = connection.execute(select(runs.c.cancel_requested).where(_ours(fence)).with_for_update()).one_or_none()
         free(connection, fence.run_id, fence.attempt)
         if run is None:
+            end_attempt(connection, fence, "superseded", moment, over=("superseded",))
             return False
-        end_attempt(connection, fence.run_id, fence.attempt, "released", moment)
+        end_attempt(connection, fence, "released", moment)
         if run.cancel_requested:
             _end_unrun(connection, fence.run_id, RunStatus.CANCELLED, "cancelled", moment)
         else:
@@ -115,12 +116,12 @@ def beat(database: Database, worker: str, run_id: str | None, version: str) -> N
         connection.execute(delete(workers).where(workers.c.seen_at < moment - _FORGET_WORKERS_AFTER))
 
 
-def end_attempt(connection: Connection, run_id: str, attempt: int, ended: str, moment: datetime) -> None:
-    """Say how an attempt ended; the first word stays, except that a lost one may still bring its result."""
+def end_attempt(connection: Connection, fence: Fence, ended: str, moment: datetime, over: tuple[str, ...] = ()) -> None:
+    """Say how an attempt ended, where nothing is said yet but one of `over`."""
     connection.execute(
         update(attempts)
-        .where(attempts.c.run_id == run_id, attempts.c.attempt == attempt)
-        .where(or_(attempts.c.ended.is_(None), attempts.c.ended == "lost"))
+        .where(attempts.c.run_id == fence.run_id, attempts.c.attempt == fence.attempt)
+        .where(or_(attempts.c.ended.is_(None), attempts.c.ended.in_(over)))
         .values(ended=ended, ended_at=moment)
     )
 
@@ -131,7 +132,11 @@ def _take_first(
     moment = now(connection)
     while (run := connection.execute(_first_free(moment)).one_or_none()) is not None:
         if run.status == RunStatus.RUNNING:
-            end_attempt(connection, run.id, run.attempt, "lost", moment)
+            connection.execute(
+                update(attempts)
+                .where(attempts.c.run_id == run.id, attempts.c.attempt == run.attempt)
+                .values(ended="lost", ended_at=moment)
+            )
         lost = run.lost_attempts + (run.status == RunStatus.RUNNING)
         match _why_not(connection, run, lost):
             case (status, reason):

@@ -48,9 +48,12 @@ def finish(database: Database, fence: Fence, result: Mapping[str, Any], records:
         free(connection, fence.run_id, fence.attempt)
         if run.result_attempt is not None:
             if run.result_attempt != fence.attempt:
-                end_attempt(connection, fence.run_id, fence.attempt, "superseded", moment)
+                end_attempt(connection, fence, "superseded", moment, over=("lost", "superseded"))
             return bool(run.result_attempt == fence.attempt)
-        end_attempt(connection, fence.run_id, fence.attempt, "result", moment)
+        end_attempt(connection, fence, "result", moment, over=("lost",))
+        # a later attempt may be under way; its worker learns of this at its next renewal
+        under_way = update(attempts).where(attempts.c.run_id == fence.run_id, attempts.c.ended.is_(None))
+        connection.execute(under_way.values(ended="superseded", ended_at=moment))
         columns = hot_columns(result)
         # the attempt's own start and worker: a late result may belong to an earlier attempt than the row's
         columns |= {"started_at": run.attempt_started_at, "ended_at": moment, "worker": fence.worker}

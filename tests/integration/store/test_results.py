@@ -10,7 +10,7 @@ from engines.clock import sleep_s
 from services.domain.errors import NotFound
 from services.store.database import Database
 from services.store.gauges import latest_for_metrics, queue_depth, running_progress, state_counts
-from services.store.queue import claim, renew
+from services.store.queue import claim, release, renew
 from services.store.results import finish
 from services.store.rows import ClaimedRun, RunStatus
 from services.store.runs import get_records, get_run
@@ -69,6 +69,16 @@ def test_a_late_result_is_taken_while_no_other_is_there(database: Database) -> N
     detail = get_run(database, first.run_id)
     assert (detail.run.metrics.output_tokens_per_s, detail.run.worker, detail.records) == (1.0, "w1", 1)
     assert [attempt.ended for attempt in detail.attempts] == ["result", "superseded"]
+
+
+def test_an_attempt_that_a_late_result_overtook_is_ended_even_if_its_worker_never_speaks_again(
+    database: Database,
+) -> None:
+    first, second = take_over(database)
+    assert finish(database, first, result(), [])
+    assert [attempt.ended for attempt in get_run(database, first.run_id).attempts] == ["result", "superseded"]
+    assert not release(database, second)
+    assert [attempt.ended for attempt in get_run(database, first.run_id).attempts] == ["result", "superseded"]
 
 
 def test_a_late_result_is_refused_once_a_later_attempt_has_finished(database: Database) -> None:
