@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench_runner.load.contract import RunControl
 from bench_runner.outcome import RunOutcome
 from bench_runner.plan.presets import load_workload
-from bench_runner.plan.spec import RunSpec, WorkloadSpec
+from bench_runner.plan.spec import Limits, RunSpec, WorkloadSpec
 from bench_runner.runner import run
+from engines.clock import sleep_s
 from engines.launch.keeper import started_at
 from engines.spec import Attached, Launched, TargetSpec
 from engines.target import OpenTarget, Site, open_target
@@ -69,7 +72,12 @@ def drive(site: Site) -> Callable[..., RunOutcome]:
     """One run of the product against an opened engine."""
 
     def driven(
-        target: OpenTarget, workload: WorkloadSpec, *, tokenizer: Path | None = None, control: RunControl | None = None
+        target: OpenTarget,
+        workload: WorkloadSpec,
+        *,
+        tokenizer: Path | None = None,
+        request_timeout_s: float = 300.0,
+        control: RunControl | None = None,
     ) -> RunOutcome:
         attached = TargetSpec(
             engine=target.engine.name,
@@ -77,9 +85,52 @@ def drive(site: Site) -> Callable[..., RunOutcome]:
             reach=Attached(url=target.origin.url),
             tokenizer=str(tokenizer) if tokenizer else None,
         )
-        return run(RunSpec(target=attached, workload=workload, seed=7), control=control or RunControl(), site=site)
+        spec = RunSpec(target=attached, workload=workload, limits=Limits(request_timeout_s=request_timeout_s), seed=7)
+        return run(spec, control=control or RunControl(), site=site)
 
     return driven
+
+
+def interrupted(
+    drive: Callable[..., RunOutcome],
+    target: OpenTarget,
+    workload: WorkloadSpec,
+    interrupt: Callable[[], None],
+    **more: Any,
+) -> RunOutcome:
+    """A run that is interrupted once its responses are under way."""
+    control = RunControl()
+
+    def wait_and_interrupt() -> None:
+        while control.stage != "done":
+            seen = control.progress
+            if control.stage == "measuring" and seen is not None and seen.received_bytes > 20_000:
+                interrupt()
+                return
+            sleep_s(0.02)
+
+    thread = threading.Thread(target=wait_and_interrupt)
+    thread.start()
+    outcome = drive(target, workload, control=control, **more)
+    thread.join()
+    return outcome
+
+
+def assert_failed_as(outcome: RunOutcome, *kinds: str) -> None:
+    """Failures of those kinds only, a run that is INVALID because of them, and figures of successes alone."""
+    result = outcome.result
+    assert outcome.error is None
+    assert result.failures
+    assert set(result.failures) <= set(kinds), result.failures
+    assert result.validity.state == "INVALID"
+    assert "failures" in {reason.code for reason in result.validity.reasons}
+    successes = [record for record in outcome.records if record.ok]
+    assert result.summary["successes"] == len(successes)
+    assert len(successes) + sum(result.failures.values()) == len(outcome.records)
+    if successes:
+        assert result.summary["total_output_tokens"] == sum(record.output_tokens or 0 for record in successes)
+    else:
+        assert result.summary["output_tokens_per_s"] is None
 
 
 @pytest.fixture

@@ -6,6 +6,8 @@ after half a minute. So the hundred requests come five at a time.
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 from bench_runner.outcome import RunOutcome
 from bench_runner.plan.spec import ClosedLoop, WorkloadSpec
 from engines.target import OpenTarget
-from tests.engines.conftest import OpenEngine
+from tests.engines.conftest import OpenEngine, assert_failed_as, interrupted
 from tests.engines.tiny_model import EOS, TURN_END
 
 
@@ -58,3 +60,15 @@ def test_an_overlay_keeps_it_from_ending_early(
         outcome = drive(target, natural, tokenizer=models["qwen2"])
     assert outcome.result.failures == {}
     assert outcome.result.summary["total_output_tokens"] == 20 * 128
+
+
+def test_a_server_that_is_killed_breaks_its_streams(
+    open_engine: OpenEngine, models: dict[str, Path], workload: WorkloadSpec, drive: Callable[..., RunOutcome]
+) -> None:
+    with open_engine("mlx", models["qwen2"]) as target:
+        pid = target.pid
+        assert pid is not None
+        outcome = interrupted(drive, target, workload, lambda: os.kill(pid, signal.SIGKILL), tokenizer=models["qwen2"])
+    # A body that ends with its connection is cut by a reset (broken) or by an orderly end (incomplete).
+    assert_failed_as(outcome, "broken_stream", "incomplete", "connect")
+    assert outcome.result.failures["connect"] > 50
