@@ -126,7 +126,7 @@ def serve_both(settings: Settings) -> int:
         for name, child in list(children.items()):
             if child.poll() is None:
                 continue
-            log.error("process died", extra={"process": name, "exit_code": child.returncode})
+            log.error("process died", extra={"role": name, "exit_code": child.returncode})
             # A wrong setting or a taken port will not mend itself.
             if restarts[name] >= MOST_RESTARTS or child.returncode == 2:
                 code = 1

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from bench_runner.plan.spec import Limits, RunSpec, Slo, WorkloadSpec
 from engines.contract import Endpoint
@@ -195,8 +195,10 @@ def _with_changes(base: TargetSpec, arm: TargetArm, field: str) -> TargetSpec:
         return TargetSpec.model_validate(
             {**base.model_dump(), **changes, "reach": {**base.reach.model_dump(), **reach}},
         )
-    except ValueError as error:
-        raise BadInput(Problem(f"{field}.url", str(error), "give an http:// or https:// base URL")) from None
+    except ValidationError as error:
+        # The message alone: Pydantic's whole text repeats what was given, a password in the URL included.
+        text = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise BadInput(Problem(f"{field}.url", text, "give an http:// or https:// base URL")) from None
 
 
 def resolve_workloads(job: JobSpec, presets: Mapping[str, WorkloadSpec]) -> tuple[WorkloadSpec, ...]:

@@ -25,7 +25,10 @@ class JsonLines(logging.Formatter):
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         super().__init__()
-        self._secrets = tuple(sorted((s for s in secrets if len(s) >= _SHORTEST_SECRET), key=len, reverse=True))
+        known = {secret for secret in secrets if len(secret) >= _SHORTEST_SECRET}
+        # As they stand, and as JSON writes them; the longest first, for one may be part of another.
+        forms = known | {json.dumps(secret, ensure_ascii=False)[1:-1] for secret in known}
+        self._secrets = tuple(sorted(forms, key=len, reverse=True))
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as one line."""

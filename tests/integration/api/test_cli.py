@@ -1,0 +1,160 @@
+"""The command line against a running service."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from bench_runner.measure.record import to_json
+from engines.clock import sleep_s
+from services.cli.main import main
+from services.store.database import Database
+from services.store.queue import claim
+from services.store.results import finish
+from tests.fakes.history import add_runs
+from tests.fakes.records import make_record
+from tests.fakes.results import make_result
+from tests.fakes.service import running_service
+
+KEY = "key-of-a-person"
+CREATE = ("targets", "create", "a", "--engine", "vllm", "--model", "m", "--url", "http://127.0.0.1:9")
+
+Say = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def say(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Say]:
+    """Runs a command against a service with keys: exit code, standard output, standard error."""
+    settings, headers = {"ENGINEBENCH_API_KEYS": KEY}, {"authorization": f"Bearer {KEY}"}
+    with running_service(database_url, tmp_path / "state", "--api-only", settings=settings, headers=headers) as service:
+        monkeypatch.setenv("MY_KEY", KEY)
+
+        def command(*words: str) -> tuple[int, str, str]:
+            code = main([*words, "--server", f"http://127.0.0.1:{service.port}", "--api-key-env", "MY_KEY"])
+            out, err = capsys.readouterr()
+            assert KEY not in out + err
+            return code, out, err
+
+        yield command
+
+
+@pytest.fixture
+def result() -> dict[str, Any]:
+    """What the worker of `working` gives for every run."""
+    return make_result()
+
+
+@pytest.fixture
+def working(database: Database, result: dict[str, Any]) -> Iterator[None]:
+    """A worker that ends every run at once with the same result."""
+    ending: list[bool] = []
+
+    def work() -> None:
+        while not ending:
+            claimed = claim(database, "test-worker", 30.0)
+            if claimed is None:
+                sleep_s(0.05)
+            else:
+                finish(database, claimed, result, [to_json(make_record())])
+
+    thread = Thread(target=work)
+    thread.start()
+    yield
+    ending.append(True)
+    thread.join()
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_targets_are_created_listed_probed_and_deleted(say: Say) -> None:
+    assert say(*CREATE, "--hardware", "H100", "--flag=--max-num-seqs=128")[0] == 0
+    code, out, _ = say("targets", "--json")
+    assert (code, json.loads(out)[0]["flags"]) == (0, ["--max-num-seqs=128"])
+    assert "http://127.0.0.1:9" in say("targets", "list")[1]
+    code, out, _ = say("targets", "probe", "a")
+    assert (code, "does not answer" in out) == (1, True)
+    code, _, err = say(*CREATE)
+    assert (code, "already" in err) == (2, True)
+    assert say("targets", "delete", "a")[0] == 0
+    code, _, err = say("targets", "show", "a")
+    assert (code, "'a'" in err) == (2, True)
+
+
+def test_a_job_is_followed_to_its_end(say: Say, working: None) -> None:
+    say(*CREATE)
+    job = ("job", "--target", "a", "--workload", "explain-quantum", "--repeats", "2", "--wait")
+    code, out, err = say(*job)
+    assert (code, "2 of 2" in out, "2 of 2 runs ended" in err) == (0, True, True)
+    code, out, _ = say(*job, "--json")
+    assert (code, json.loads(out)["counts"]) == (0, {"completed": 2})
+    code, out, _ = say("runs", "list", "--json", "--validity", "VALID", "--limit", "3")
+    assert (code, len(json.loads(out))) == (0, 3)
+    run_id = json.loads(out)[0]["id"]
+    assert say("runs", "show", run_id)[0] == 0
+    assert say("runs", "requests", run_id)[1].splitlines()[0].startswith("index,")
+    assert json.loads(say("runs", "requests", run_id, "--json")[1])[0]["index"] == 0
+    assert "completed" in say("jobs")[1]
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_job_that_is_not_valid_is_one(say: Say, result: dict[str, Any], working: None) -> None:
+    result["validity"] = {"state": "INVALID", "reasons": [{"code": "failures", "severity": "invalid", "message": "x"}]}
+    say(*CREATE)
+    code, out, _ = say("job", "--target", "a", "--workload", "explain-quantum", "--wait")
+    assert (code, "INVALID: failures" in out) == (1, True)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_waiting_jobs_and_runs_are_cancelled(say: Say) -> None:
+    say(*CREATE)
+    job_id = json.loads(say("job", "--target", "a", "--workload", "explain-quantum", "--json")[1])["id"]
+    assert "1 cancelled" in say("jobs", "cancel", job_id)[1]
+    assert say("jobs", "wait", job_id)[0] == 1
+    assert "cancelled" in say("jobs", "show", job_id)[1]
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_runs_are_compared(say: Say, database: Database) -> None:
+    vllm, tgi, other = add_runs(
+        database,
+        make_result(took_ms=1000),
+        make_result(target={"engine": "tgi"}, version="3.3.7", took_ms=800),
+        make_result(target={"engine": "tgi"}, version="3.3.7", workload={"temperature": 1.0}),
+    )
+    code, out, _ = say("compare", vllm, tgi)
+    assert (code, "0.800" in out) == (0, True)
+    code, out, _ = say("compare", vllm, other)
+    assert (code, "workload.temperature" in out) == (1, True)
+    assert say("compare", vllm, tgi, "--axis", "colour")[0] == 2
+    assert json.loads(say("compare", vllm, tgi, "--json")[1])["comparable"] is True
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_wrong_use_is_two_and_says_why(say: Say) -> None:
+    code, _, err = say("job", "--target", "none", "--workload", "explain-quantum")
+    assert (code, "targets.0" in err) == (2, True)
+    assert say("job", "--target", "a")[0] == 2
+    assert say("jobs", "wait", "none")[0] == 2
+    assert say("runs", "list", "--sort", "colour")[0] == 2
+
+
+def test_a_service_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["jobs", "--server", "http://127.0.0.1:1"]) == 2
+    assert "enginebench serve" in capsys.readouterr().err
+    assert main(["jobs", "--server", "127.0.0.1"]) == 2
+    assert main(["jobs", "--api-key-env", "NOT_SET_ANYWHERE"]) == 2
+    assert "NOT_SET_ANYWHERE" in capsys.readouterr().err
+
+
+def test_presets_need_no_service(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["workloads"]) == 0
+    assert "burst-100x128x128" in capsys.readouterr().out
+    assert main(["workloads", "qwen-speed"]) == 0
+    assert json.loads(capsys.readouterr().out)["requests"] == 6
+    assert main(["workloads", "none"]) == 2

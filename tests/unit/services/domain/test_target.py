@@ -1,0 +1,50 @@
+"""A target's name, and what a run on it holds for itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from engines.spec import TargetSpec
+from services.domain.target import NamedTarget, occupied_resources
+
+
+def spec(reach: dict[str, Any], **more: Any) -> TargetSpec:
+    return TargetSpec.model_validate({"engine": "vllm", "model": "m", "reach": reach} | more)
+
+
+@pytest.mark.parametrize(
+    ("reach", "more", "held"),
+    [
+        ({"kind": "attached", "url": "http://h"}, {}, ("server:h:80",)),
+        ({"kind": "attached", "url": "https://H/v1"}, {}, ("server:h:443",)),
+        ({"kind": "attached", "url": "http://[::1]:9"}, {"resources": ["gpu:0"]}, ("gpu:0", "server:::1:9")),
+        ({"kind": "process", "model_path": "m"}, {}, ("gpu:0",)),
+        ({"kind": "process", "model_path": "m"}, {"gpus": 2}, ("gpu:0", "gpu:1")),
+        ({"kind": "process", "model_path": "m"}, {"resources": ["gpu:3"]}, ("gpu:3",)),
+    ],
+)
+def test_what_a_run_holds(reach: dict[str, Any], more: dict[str, Any], held: tuple[str, ...]) -> None:
+    assert occupied_resources(spec(reach, **more)) == held
+
+
+def test_two_names_for_one_server_never_run_at_once() -> None:
+    one, other = (spec({"kind": "attached", "url": f"http://h:8000{path}"}) for path in ("", "/v1"))
+    assert set(occupied_resources(one)) & set(occupied_resources(other))
+
+
+@pytest.mark.parametrize("name", ["", "-a", "a b", "a/b", "a" * 101, "é", "a\n"])
+def test_a_name_fits_into_a_path(name: str) -> None:
+    with pytest.raises(ValidationError):
+        NamedTarget.model_validate(
+            {"name": name, "engine": "vllm", "model": "m", "reach": {"kind": "attached", "url": "http://h"}}
+        )
+
+
+def test_the_spec_is_the_target_without_its_name() -> None:
+    named = NamedTarget.model_validate(
+        {"name": "a", "engine": "vllm", "model": "m", "reach": {"kind": "attached", "url": "http://h"}, "gpus": 4}
+    )
+    assert named.spec == spec({"kind": "attached", "url": "http://h"}, gpus=4)
