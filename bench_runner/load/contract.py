@@ -44,6 +44,8 @@ class LoadPlan:
     send_until_ns: int | None = None
     #: load processes; `None`: chosen from the load and the cores
     processes: int | None = None
+    #: certificate authorities (PEM) trusted beside the system's; `None`: the system's alone
+    ca_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

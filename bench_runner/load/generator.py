@@ -32,7 +32,8 @@ from bench_runner.load.connection import (
 )
 from bench_runner.load.planfile import Plan
 from bench_runner.load.pool import Pool
-from bench_runner.load.schedule import OPEN_AHEAD_NS, Schedule
+from bench_runner.load.positions import OwnPositions
+from bench_runner.load.schedule import OPEN_AHEAD_NS, Schedule, SlotSchedule, TimedSchedule
 from bench_runner.load.spool import CANCELLED, COMPLETE, CONNECT, EOF, MALFORMED, RESET, TIMEOUT, SpoolWriter
 from bench_runner.load.tally import Tally
 from bench_runner.load.timer import Timer
@@ -60,7 +61,7 @@ class Generator:
         self._epoll.register(self._timer.fd, select.EPOLLIN)
         self._epoll.register(channel.fileno(), select.EPOLLIN)
         self._pool = Pool(plan, self._epoll)
-        self._schedule = Schedule(len(plan.ends), plan.offsets_ns, plan.concurrency, OPEN_AHEAD_NS)
+        self._schedule = _schedule(plan)
         #: sent and not over, in the order of their deadlines
         self._in_flight: OrderedDict[Connection, None] = OrderedDict()
         #: how the window ended, in the words of WINDOW_ENDINGS; `None`: it did not
@@ -167,6 +168,9 @@ class Generator:
             return self._stop("timeout", "the run's own time limit was reached")
         self._expire(now)
         self._schedule.mark(now)
+        if self._schedule.over:
+            self._ended = "complete"
+            return None
         self._wake_ns = now + 1  # whatever is stirred up below asks for another turn at once
         self._pool.fill(self._schedule.wanted_connections, self._ready_by_ns)
         self._dispatch(now)
@@ -316,7 +320,7 @@ class Generator:
         """A request is over: the spool gets what is left of it, the connection another request or its end."""
         self._spool.append(connection, ending, now, error)
         self._in_flight.pop(connection, None)
-        self._schedule.release(now)
+        self._schedule.release(connection.position, now)
         self._tally.finished += 1
         status = connection.framer.status
         whole = ending == COMPLETE or (ending == EOF and connection.framer.until_close)
@@ -329,5 +333,19 @@ class Generator:
         elif connection.state not in (FAILED, CLOSED):
             self._pool.drop(connection, reset=ending in (TIMEOUT, CANCELLED))
         self._wake_ns = 0
-        if self._tally.finished == self._schedule.count:
+        if self._schedule.over:
             self._ended = "complete"
+
+
+def _schedule(plan: Plan) -> Schedule:
+    if plan.offsets_ns is not None and plan.concurrency is None:
+        return TimedSchedule(plan.offsets_ns, OPEN_AHEAD_NS, plan.until_ns)
+    count = len(plan.ends)
+    return SlotSchedule(
+        OwnPositions(count),
+        min(plan.concurrency or count, count),
+        OPEN_AHEAD_NS,
+        offsets_ns=plan.offsets_ns,
+        think_ns=plan.think_ns,
+        until_ns=plan.until_ns,
+    )

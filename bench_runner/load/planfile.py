@@ -1,7 +1,8 @@
 """The plan file: all that a load process needs, laid out to be used in place.
 
-header, address, host name, offsets (int64 each), payload ends (int64 each), payloads. Native byte order: the file never
-leaves its host. It holds complete requests, credentials included, so the load process unlinks it once it is open.
+header, address, host name, path of a CA file, offsets, think times, payload ends (int64 each), payloads. Native byte
+order: the file never leaves its host. It holds complete requests, credentials included, so the load process unlinks it
+once it is open.
 """
 
 from __future__ import annotations
@@ -13,16 +14,18 @@ from array import array
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from bench_runner.load.channel import NEVER_NS
+
 if TYPE_CHECKING:
     from bench_runner.load.contract import LoadPlan
 
 PLAN_FILE = "plan.bin"
 
-_MAGIC = b"EBPLAN01"
-#: magic; requests, concurrency (0: no cap); request, connect and run timeout in ns; port, flags, lengths of the
-#: address and of the host name
-_HEADER = struct.Struct("=8sqqqqqHHHHxxxxxxxx")
-_FRESH, _QUICK_ACK, _TLS, _SCHEDULED = 1, 2, 4, 8
+_MAGIC = b"EBPLAN02"
+#: magic; requests, concurrency (0: no cap); request, connect and run timeout, end of sending (-1: none) in ns; port,
+#: flags, lengths of the three texts
+_HEADER = struct.Struct("=8sqqqqqqHHHHHxxxxxx")
+_FRESH, _QUICK_ACK, _TLS, _SCHEDULED, _THINKING = 1, 2, 4, 8, 16
 
 
 class Plan(NamedTuple):
@@ -42,6 +45,12 @@ class Plan(NamedTuple):
     run_timeout_ns: int
     #: send offset of each request from the window's start, ns; `None`: closed loop
     offsets_ns: memoryview | None
+    #: closed loop: wait behind each request before its slot goes on, ns; `None`: none
+    think_ns: memoryview | None
+    #: offset after which nothing new is sent, ns
+    until_ns: int
+    #: certificate authorities beside the system's; "": none
+    ca_file: str
     #: where each payload ends, from `payloads_at` on
     ends: memoryview
     payloads_at: int
@@ -64,8 +73,10 @@ def write_plan(plan: LoadPlan) -> Path:
         | (_QUICK_ACK if plan.socket.quick_ack else 0)
         | (_TLS if plan.origin.scheme == "https" else 0)
         | (_SCHEDULED if plan.offsets_ns is not None else 0)
+        | (_THINKING if plan.think_ns is not None else 0)
     )
     address, host = plan.origin.address.encode(), plan.origin.host.encode()
+    ca_file = os.fsencode(plan.ca_file) if plan.ca_file is not None else b""
     path = plan.spool / PLAN_FILE
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(
@@ -76,15 +87,19 @@ def write_plan(plan: LoadPlan) -> Path:
                 round(plan.request_timeout_s * 1e9),
                 round(plan.connect_timeout_s * 1e9),
                 round(plan.run_timeout_s * 1e9),
+                -1 if plan.send_until_ns is None else plan.send_until_ns,
                 plan.origin.port,
                 flags,
                 len(address),
                 len(host),
+                len(ca_file),
             )
         )
-        file.write(_padded(address + host))
+        file.write(_padded(address + host + ca_file))
         if plan.offsets_ns is not None:
             file.write(plan.offsets_ns.tobytes())
+        if plan.think_ns is not None:
+            file.write(plan.think_ns.tobytes())
         ends, end = array("q"), 0
         for request in plan.requests:
             end += len(request.payload)
@@ -102,22 +117,26 @@ def open_plan(path: Path) -> Plan:
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     view = memoryview(mmap.mmap(fd, 0, prot=mmap.PROT_READ))
-    magic, count, concurrency, request_ns, connect_ns, run_ns, port, flags, address_len, host_len = _HEADER.unpack_from(
+    magic, count, concurrency, request_ns, connect_ns, run_ns, until_ns, port, flags, *lengths = _HEADER.unpack_from(
         view
     )
     if magic != _MAGIC:
         raise ValueError(f"{path.name} is not a plan file of this version")
     at = _HEADER.size
-    names = bytes(view[at : at + address_len + host_len])
+    names = bytes(view[at : at + sum(lengths)])
+    address_end, host_end = lengths[0], lengths[0] + lengths[1]
     at += len(_padded(names))
-    offsets = None
-    if flags & _SCHEDULED:
-        offsets = view[at : at + 8 * count].cast("q")
-        at += 8 * count
+    arrays = []
+    for flag in (_SCHEDULED, _THINKING, 0):
+        present = flags & flag == flag
+        arrays.append(view[at : at + 8 * count].cast("q") if present else None)
+        at += 8 * count if present else 0
+    offsets, think, ends = arrays
+    assert ends is not None
     return Plan(
-        address=names[:address_len].decode(),
+        address=names[:address_end].decode(),
         port=port,
-        host=names[address_len:].decode(),
+        host=names[address_end:host_end].decode(),
         tls=bool(flags & _TLS),
         fresh_connections=bool(flags & _FRESH),
         quick_ack=bool(flags & _QUICK_ACK),
@@ -126,8 +145,11 @@ def open_plan(path: Path) -> Plan:
         connect_timeout_ns=connect_ns,
         run_timeout_ns=run_ns,
         offsets_ns=offsets,
-        ends=view[at : at + 8 * count].cast("q"),
-        payloads_at=at + 8 * count,
+        think_ns=think,
+        until_ns=NEVER_NS if until_ns < 0 else until_ns,
+        ca_file=os.fsdecode(names[host_end:]),
+        ends=ends,
+        payloads_at=at,
         fd=fd,
     )
 

@@ -43,7 +43,7 @@ class Pool:
         if plan.tls:
             from bench_runner.load.tls import client_context
 
-            self._context = client_context()
+            self._context = client_context(plan.ca_file)
         #: every open connection by its file descriptor
         self.table: dict[int, Connection] = {}
         self.idle: deque[Connection] = deque()

@@ -101,6 +101,19 @@ def check_plan(plan: LoadPlan) -> None:
         offsets = plan.offsets_ns
         if len(offsets) != len(plan.requests) or any(b < a for a, b in itertools.pairwise(offsets)):
             raise LoadFailed("offsets must be as many as requests and must not fall", field="workload.arrival")
+    if plan.think_ns is not None and (plan.offsets_ns is not None or len(plan.think_ns) != len(plan.requests)):
+        raise LoadFailed(
+            "think times belong to a closed loop, and must be as many as its requests", field="workload.arrival"
+        )
+    if plan.ca_file is not None:
+        from bench_runner.load.tls import client_context
+
+        try:
+            client_context(str(plan.ca_file))
+        except OSError as error:  # ssl.SSLError is one
+            raise LoadFailed(
+                f"{plan.ca_file} is not a file of certificates that can be read: {error}", field="target.ca_file"
+            ) from error
     at_once = len(plan.requests) if plan.offsets_ns is None else bisect_right(plan.offsets_ns, OPEN_AHEAD_NS)
     most = min(at_once, plan.concurrency or at_once)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

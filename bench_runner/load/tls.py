@@ -7,12 +7,17 @@ import ssl
 _PLAIN_BYTES = 65_536
 
 
-def client_context() -> ssl.SSLContext:
+def client_context(ca_file: str = "") -> ssl.SSLContext:
     """Certificates and names are verified, HTTP/1.1 only.
 
-    Authorities are the system's, or those that SSL_CERT_FILE and SSL_CERT_DIR name.
+    Authorities are the system's, or those that SSL_CERT_FILE and SSL_CERT_DIR name, and those in `ca_file`.
+
+    Raises:
+        OSError: `ca_file` cannot be read, or has no certificate in it.
     """
     context = ssl.create_default_context()
+    if ca_file:
+        context.load_verify_locations(ca_file)
     context.set_alpn_protocols(["http/1.1"])
     return context
 

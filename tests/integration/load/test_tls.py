@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bench_runner.errors import LoadFailed
 from bench_runner.load.contract import RunControl
 from bench_runner.load.process import drive
 from tests.integration.load.plans import closed_loop, make_plan
@@ -93,3 +94,21 @@ def test_https_asked_of_a_plain_server(tmp_path: Path) -> None:
         plan = make_plan(tmp_path / "spool", server.port, 1, scheme="https", name="localhost", connect_timeout_s=0.4)
         (capture,) = drive(plan, RunControl()).captures()
     assert (capture.ended, capture.sent_ns) == ("connect", 0)
+
+
+def test_authorities_of_the_plan_are_trusted(tmp_path: Path, tls: ssl.SSLContext) -> None:
+    with scripted_server(lambda peer: peer.stream(3), tls=tls) as server:
+        plan = make_plan(tmp_path / "spool", server.port, 2, scheme="https", name="localhost", ca_file=CERTIFICATE)
+        captures = list(drive(plan, RunControl()).captures())
+    assert {(capture.ended, capture.body) for capture in captures} == {("complete", RESPONSE)}
+
+
+@pytest.mark.parametrize("content", [None, b"no certificate"])
+def test_authorities_that_cannot_be_read(tmp_path: Path, content: bytes | None) -> None:
+    ca_file = tmp_path / "ca.pem"
+    if content is not None:
+        ca_file.write_bytes(content)
+    plan = make_plan(tmp_path / "spool", 1, 1, scheme="https", name="localhost", ca_file=ca_file)
+    with pytest.raises(LoadFailed, match=r"ca\.pem is not a file of certificates") as caught:
+        drive(plan, RunControl())
+    assert caught.value.field == "target.ca_file"
