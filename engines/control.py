@@ -7,6 +7,7 @@ the whole answer has one deadline, and no answer may fill the memory.
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -63,6 +64,8 @@ class ControlClient:
             base_url=f"{origin.scheme}://{address}:{origin.port}{origin.base_path.removesuffix('/v1')}",
             headers={**origin.headers, "host": origin.host_header, "accept-encoding": "identity"},
             timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 10.0)),
+            # The system's authorities or those of SSL_CERT_FILE, as for the load.
+            verify=ssl.create_default_context() if origin.scheme == "https" else False,
             trust_env=False,
             follow_redirects=False,
         )

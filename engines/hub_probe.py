@@ -7,6 +7,7 @@ it gets a client of our own that does none of it, and no token but the one bound
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -62,7 +63,10 @@ def _set_up() -> None:
         request.extensions["sni_hostname"] = request.headers["host"].rsplit(":", 1)[0].strip("[]")
 
     def make_client() -> httpx2.Client:
-        return httpx2.Client(trust_env=False, follow_redirects=False, event_hooks={"request": [name_the_host]})
+        # The system's authorities or those of SSL_CERT_FILE, as for the load.
+        verify = ssl.create_default_context()
+        hooks = {"request": [name_the_host]}
+        return httpx2.Client(verify=verify, trust_env=False, follow_redirects=False, event_hooks=hooks)
 
     with _SETTING_UP:
         if not _is_set_up:

@@ -36,16 +36,6 @@ class Site:
     allow_launch: bool = True
 
 
-def bound_secrets(environment: Mapping[str, str]) -> dict[str, Secret]:
-    """The secrets a service offers: every variable with a companion `NAME_ORIGIN` that says where it may be sent."""
-    ending = "_ORIGIN"
-    return {
-        name.removesuffix(ending): Secret(environment[name.removesuffix(ending)], origin)
-        for name, origin in environment.items()
-        if name.endswith(ending) and origin and environment.get(name.removesuffix(ending))
-    }
-
-
 def bearer_token(reach: Attached, site: Site) -> str | None:
     """The bearer token of an attached target, if the spec names one and it may be shown to that origin."""
     name = reach.api_key_env
@@ -54,13 +44,13 @@ def bearer_token(reach: Attached, site: Site) -> str | None:
     secret = site.secrets.get(name)
     if secret is None or not secret.value:
         raise TargetRefused(
-            f"there is no secret {name!r} here: set the variable {name}, and for the service {name}_ORIGIN to the"
-            " origin it may be sent to",
+            f"there is no secret {name!r} here: set the variable {name}; a service also lists it in"
+            " ENGINEBENCH_SECRETS, with the one origin it may be sent to",
             field="reach.api_key_env",
         )
     if secret.origin is not None and _origin_of(secret.origin) != _origin_of(reach.url):
         raise TargetRefused(
-            f"the secret {name!r} is bound to another origin than {reach.url}; mend reach.url, or {name}_ORIGIN",
+            f"the secret {name!r} is bound to another origin than {reach.url}; mend reach.url, or ENGINEBENCH_SECRETS",
             field="reach.api_key_env",
         )
     if not re.fullmatch(r"[\x21-\x7e]+", secret.value):

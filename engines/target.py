@@ -25,10 +25,10 @@ from engines.launch.process import LaunchedProcess, launch
 from engines.launch.ready import await_generation
 from engines.probe import PROBE_PROMPT, PROBE_TOKENS, Probe, check_model, probe, wrong_model
 from engines.scrape import scrape
-from engines.site import Secret, Site, bearer_token, bound_secrets
+from engines.site import Secret, Site, bearer_token
 from engines.spec import Attached, Launched, TargetSpec
 
-__all__ = ["OpenTarget", "Secret", "ServerFacts", "Site", "bound_secrets", "open_target"]
+__all__ = ["OpenTarget", "Secret", "ServerFacts", "Site", "open_target"]
 
 #: A token is shown as this wherever a server repeats it.
 REDACTED = "[redacted]"

@@ -116,7 +116,7 @@ class Answering:
         if tls is not None:
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self.port = int(self._server.server_address[1])
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://127.0.0.1:{self.port}" if tls is None else f"https://localhost:{self.port}"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
         self._thread.start()
 
@@ -127,9 +127,9 @@ class Answering:
 
 
 @contextlib.contextmanager
-def answering(routes: Routes) -> Iterator[Answering]:
+def answering(routes: Routes, tls: ssl.SSLContext | None = None) -> Iterator[Answering]:
     """A server for the length of a with block."""
-    server = Answering(routes)
+    server = Answering(routes, tls)
     try:
         yield server
     finally:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from engines.errors import TargetRefused
-from engines.site import Secret, Site, bearer_token, bound_secrets
+from engines.site import Secret, Site, bearer_token
 from engines.spec import Attached
 
 SITE = Site(
@@ -46,7 +46,7 @@ def test_an_unbound_secret_goes_where_its_owner_says() -> None:
 
 @pytest.mark.parametrize("name", ["MISSING", "EMPTY"])
 def test_a_secret_that_is_not_there_is_an_error_with_the_mend(name: str) -> None:
-    with pytest.raises(TargetRefused, match=f"set the variable {name}, and for the service {name}_ORIGIN"):
+    with pytest.raises(TargetRefused, match=f"set the variable {name}; a service also lists it"):
         bearer_token(Attached(url="http://h", api_key_env=name), SITE)
 
 
@@ -59,8 +59,3 @@ def test_a_secret_that_would_break_the_header_is_refused_without_showing_it() ->
 def test_a_secret_never_shows_in_a_rendering() -> None:
     assert "s3cret" not in repr(SITE)
     assert "s3cret" not in repr(SITE.secrets["BOUND"])
-
-
-def test_a_service_offers_only_secrets_that_name_their_origin() -> None:
-    environment = {"A": "1", "A_ORIGIN": "http://a", "B": "2", "C_ORIGIN": "http://c", "D": "4", "D_ORIGIN": ""}
-    assert bound_secrets(environment) == {"A": Secret("1", "http://a")}
