@@ -74,7 +74,8 @@ def carry_out(place: Workplace, claimed: ClaimedRun, claimed_ns: int) -> None:
             return
         keeper.handing_in = True
         _hand_in(place, claimed, result, outcome.record_rows)
-    log.info("run ended", extra={**about, "outcome": result["outcome"], "validity": result["validity"]["state"]})
+    said = {"outcome": result["outcome"], "validity": result["validity"]["state"], "error": result["error"]}
+    log.info("run ended", extra=about | said)
 
 
 def deliver(database: Database, waiting: SpooledResult, stop: threading.Event) -> bool:
