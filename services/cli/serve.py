@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import signal
+import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -68,23 +69,32 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def serve_api(settings: Settings) -> int:
-    """The API in this process, until SIGTERM or SIGINT."""
+    """The API in this process, until SIGTERM or SIGINT; 2 where it cannot listen."""
+    import logging
+
     import uvicorn
 
     from services.api.app import create_app
 
     _configure_logs(settings)
+    log = logging.getLogger(__name__)
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        listener = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except OSError as error:
+        log.error("cannot listen", extra={"host": settings.host, "port": settings.port, "reason": str(error)})
+        return 2
+    log.info("api listening", extra={"host": settings.host, "port": listener.getsockname()[1]})
     config = uvicorn.Config(
         create_app(settings),
-        host=settings.host,
-        port=settings.port,
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=API_GRACE_S,
     )
     server = uvicorn.Server(config)
-    server.run()
+    with listener:
+        server.run(sockets=[listener])
     return 0 if server.started else 1
 
 

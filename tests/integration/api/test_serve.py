@@ -92,4 +92,5 @@ def test_a_port_that_is_taken_ends_it(database_url: str, tmp_path: Path) -> None
         taken.listen()
         done = serve(database_url, "--port", str(taken.getsockname()[1]), ENGINEBENCH_STATE_DIR=str(tmp_path / "state"))
     assert done.returncode == 1
-    assert "address already in use" in done.stderr
+    assert "cannot listen" in done.stderr
+    assert done.stderr.count('"role": "api"') == 1
