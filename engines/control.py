@@ -88,10 +88,8 @@ class ControlClient:
 
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None) -> Answer:
         deadline_ns = monotonic_ns() + int(self._timeout_s * 1e9)
-        request = self._client.build_request(method, path, json=body)
-        request.extensions["sni_hostname"] = self.origin.host
         try:
-            response = self._client.send(request, stream=True)
+            response = self._send(method, path, body)
             try:
                 kept = bytearray()
                 for piece in response.iter_raw():
@@ -112,6 +110,16 @@ class ControlClient:
         if response.headers.get("server", "").lower().startswith(SIMULATED_SERVER):
             self.saw_simulated = True
         return Answer(response.status_code, dict(response.headers), bytes(kept))
+
+    def _send(self, method: str, path: str, body: Mapping[str, Any] | None) -> httpx.Response:
+        """Sends it, a second time where a connection kept from earlier turns out to be closed: no question changes
+        anything at the server."""
+        request = self._client.build_request(method, path, json=body)
+        request.extensions["sni_hostname"] = self.origin.host
+        try:
+            return self._client.send(request, stream=True)
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+            return self._client.send(request, stream=True)
 
     def _unavailable(self, path: str, kind: FailureKind, what: str) -> TargetUnavailable:
         message = f"{self.origin.url}{path} {what}"

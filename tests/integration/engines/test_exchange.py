@@ -106,3 +106,15 @@ def test_a_question_without_a_whole_answer(script: Callable[[Peer], None], kind:
         client.get("/version")
     assert error.value.failure is not None
     assert error.value.failure.kind is kind
+
+
+def test_a_kept_connection_that_is_closed_meanwhile_costs_no_answer() -> None:
+    def once(peer: Peer) -> None:
+        if peer.requests > 1:
+            raise EndConnection
+        peer.send(WHOLE)
+
+    with scripted_server(once) as server, ControlClient(origin_at(server.port)) as client:
+        assert client.get("/metrics").body == b"ok"
+        assert client.get("/metrics").body == b"ok"
+        assert len(server.seen.accepted_ns) == 2
