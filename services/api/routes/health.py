@@ -9,7 +9,7 @@ from prometheus_client import generate_latest
 from services.api.deps import Store
 from services.api.schemas import Health, Readiness
 from services.domain.errors import Unavailable
-from services.store.database import ping
+from services.store.schema import schema_fault
 
 router = APIRouter(tags=["service"])
 
@@ -26,12 +26,15 @@ def healthz() -> Health:
 @router.get("/readyz", responses={503: {"model": Readiness, "description": "The service cannot do its work."}})
 def readyz(store: Store) -> Response:
     """The database answers, and holds the schema this version knows."""
+    checks = {"database": "ok", "schema": "ok"}
     try:
-        ping(store)
+        if fault := schema_fault(store):
+            checks["schema"] = fault
     except Unavailable as error:
-        body = Readiness(status="not ready", checks={"database": str(error)})
-        return JSONResponse(body.model_dump(), 503, {"Retry-After": "5"})
-    return JSONResponse(Readiness(status="ready", checks={"database": "ok"}).model_dump())
+        checks = {"database": str(error)}
+    ready = all(found == "ok" for found in checks.values())
+    body = Readiness(status="ready" if ready else "not ready", checks=checks)
+    return JSONResponse(body.model_dump(), 200 if ready else 503, {} if ready else {"Retry-After": "5"})
 
 
 @router.get(

@@ -10,6 +10,7 @@ from bench_runner.plan.presets import PRESETS
 from engines.catalog import ENGINES
 from services.api.app import create_app
 from services.settings import Settings
+from services.store.database import Database
 
 
 def test_engines_with_what_they_can_do(client: TestClient) -> None:
@@ -43,12 +44,21 @@ def test_published_rows_with_their_notes(client: TestClient) -> None:
 
 def test_ready_once_the_database_is_migrated(client: TestClient, tmp_path: Path) -> None:
     assert client.get("/healthz").json() == {"status": "ok"}
-    assert client.get("/readyz").json() == {"status": "ready", "checks": {"database": "ok"}}
+    assert client.get("/readyz").json() == {"status": "ready", "checks": {"database": "ok", "schema": "ok"}}
     bare = Settings(database_url=f"sqlite:///{tmp_path / 'bare.sqlite'}")
     with TestClient(create_app(bare), base_url="http://127.0.0.1") as unready:
         answer = unready.get("/readyz")
         assert (answer.status_code, answer.json()["status"]) == (503, "not ready")
+        assert "not migrated" in answer.json()["checks"]["schema"]
         assert unready.get("/healthz").status_code == 200
+
+
+def test_not_ready_on_the_schema_of_another_version(client: TestClient, database: Database) -> None:
+    with database.write() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'ffff'")
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert "ffff" in answer.json()["checks"]["schema"]
 
 
 def test_a_database_that_is_gone_is_503_and_never_500(tmp_path: Path) -> None:
