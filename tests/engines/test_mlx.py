@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +17,9 @@ import pytest
 
 from bench_runner.outcome import RunOutcome
 from bench_runner.plan.spec import ClosedLoop, WorkloadSpec
+from engines.clock import monotonic_ns, sleep_s
+from engines.launch.keeper import session_members, started_at
+from engines.launch.orphans import reap_orphans
 from engines.target import OpenTarget
 from tests.engines.conftest import OpenEngine, assert_failed_as, interrupted
 from tests.engines.tiny_model import EOS, TURN_END
@@ -72,3 +77,31 @@ def test_a_server_that_is_killed_breaks_its_streams(
     # A body that ends with its connection is cut by a reset (broken) or by an orderly end (incomplete).
     assert_failed_as(outcome, "broken_stream", "incomplete", "connect")
     assert outcome.result.failures["connect"] > 50
+
+
+_WORKER = """
+import sys
+from pathlib import Path
+from engines.clock import sleep_s
+from engines.target import Site, open_target
+from tests.engines.conftest import launched
+with open_target(launched("mlx", Path(sys.argv[1])), Site(Path(sys.argv[2]))) as target:
+    print(target.pid, flush=True)
+    sleep_s(600)
+"""
+
+
+def test_it_does_not_outlive_a_killed_worker(models: dict[str, Path], tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", _WORKER, str(models["qwen2"]), str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=root) as worker:
+        assert worker.stdout is not None
+        pid = int(worker.stdout.readline())
+        assert started_at(pid) is not None
+        worker.kill()
+    deadline_ns = monotonic_ns() + 30 * 10**9
+    while started_at(pid) is not None:
+        assert monotonic_ns() < deadline_ns, "still running"
+        sleep_s(0.05)
+    assert session_members(pid) == []
+    assert reap_orphans(tmp_path) == 0

@@ -17,7 +17,8 @@ from engines.target import OpenTarget
 from engines.vllm import VLLM
 from tests.engines.conftest import OpenEngine, assert_failed_as, interrupted
 
-ARGUMENTS = ("--max-model-len", "1024", "--no-enable-prefix-caching", "--generation-config", "vllm")
+#: Eager: compiling a model of two layers takes longer than these tests.
+ARGUMENTS = ("--max-model-len", "1024", "--no-enable-prefix-caching", "--generation-config", "vllm", "--enforce-eager")
 
 Drive = Callable[..., RunOutcome]
 
