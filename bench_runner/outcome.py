@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -55,13 +55,20 @@ class Notebook:
     #: what the window was like; `None` until there was one
     facts: RunFacts | None = None
     evidence: Evidence | None = None
+    #: takes the target's token out of whatever the target said
+    redact: Callable[[str], str] = str
     #: throughput of each warm-up batch, output tokens a second
     warmup_output_tokens_per_s: list[float | None] = field(default_factory=list)
 
-    def keep_raw(self, record: RequestRecord, raw: bytes) -> None:
-        """Keep a response's bytes where the record failed or the spec asks for all."""
+    def keep(self, record: RequestRecord, raw: bytes) -> None:
+        """Keep a record, and the response's bytes where it failed or the spec asks for all; no token in either."""
+        if record.failure is not None:
+            failure = replace(record.failure, message=self._storable(record.failure.message))
+            record = replace(record, failure=failure)
+        self.records.append(record)
         if raw and (self.spec.keep_raw or not record.ok):
-            self.raw[record.index] = raw[:MOST_RAW_BYTES]
+            kept = raw[:MOST_RAW_BYTES].decode("utf-8", "surrogateescape")
+            self.raw[record.index] = self.redact(kept).encode("utf-8", "surrogateescape")
 
     def close(self, error: RunError | None) -> RunOutcome:
         """The outcome: measured and judged where there was a window, failed with a reason where there was none."""
@@ -76,15 +83,17 @@ class Notebook:
             spec_digest=digest(self.spec),
             workload_digest=digest(self.spec.workload),
             prompts_digest=self.prompts_digest,
-            environment={**self.environment, "warmup_output_tokens_per_s": self.warmup_output_tokens_per_s},
+            environment=self._storable(
+                {**self.environment, "warmup_output_tokens_per_s": self.warmup_output_tokens_per_s}
+            ),
             summary=summary,
             failures=failures,
             validity=self._judged(error, summary),
             started_at=self.started_at.isoformat(),
             ended_at=utc_now().isoformat(),
             outcome=_outcome(error),
-            error=None if error is None else str(error),
-            notes=tuple(self.notes),
+            error=None if error is None else self._storable(str(error)),
+            notes=tuple(self._storable(note) for note in self.notes),
         )
         return RunOutcome(result, tuple(self.records), self.raw, error)
 
@@ -101,7 +110,22 @@ class Notebook:
                 code = "cancelled"
             case _:
                 code = "run_failed"
-        return Validity(ValidityState.INVALID, (Reason(code, "invalid", str(error)),))
+        return Validity(ValidityState.INVALID, (Reason(code, "invalid", self._storable(str(error))),))
+
+    def _storable(self, value: Any) -> Any:
+        """Every text in plain JSON types without the target's token, NUL and half surrogate pairs.
+
+        An engine may say anything of itself; neither a database nor UTF-8 can carry the last two.
+        """
+        match value:
+            case str():
+                return self.redact(value).replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+            case dict():
+                return {self._storable(key): self._storable(item) for key, item in value.items()}
+            case list() | tuple():
+                return [self._storable(item) for item in value]
+            case _:
+                return value
 
 
 def _outcome(error: RunError | None) -> str:

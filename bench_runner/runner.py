@@ -79,6 +79,7 @@ def _carry_out(spec: RunSpec, control: RunControl, site: Site, notebook: Noteboo
     control.stage = "opening"
     overlay = spec.workload.lengths == "overlay"
     with open_target(spec.target, site, should_stop=lambda: control.cancelled, overlay=overlay) as target:
+        notebook.redact = target.redact
         control.stage = "planning"
         tokenizer = _choose_tokenizer(spec, target)
         notebook.environment = _environment(spec, target, tokenizer)
@@ -94,8 +95,7 @@ def _carry_out(spec: RunSpec, control: RunControl, site: Site, notebook: Noteboo
             after = _still_counters(target)
             control.stage = "decoding"
             for record, raw in batch.decode(drawn, outcome):
-                notebook.records.append(record)
-                notebook.keep_raw(record, raw)
+                notebook.keep(record, raw)
         notebook.facts = _facts(spec, outcome)
         notebook.evidence = _evidence(batch, notebook, outcome, before, after)
     _raise_early_end(outcome)
