@@ -14,7 +14,6 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from bench_runner.measure.result import ValidityState
-from engines.contract import FailureKind
 from services.domain.errors import ServiceError
 from services.store.database import Database
 from services.store.gauges import (
@@ -127,8 +126,11 @@ def result_metrics(runs: Sequence[Run]) -> Iterator[Metric]:
     validity = GaugeMetricFamily(
         "enginebench_run_validity", "1 for the state the newest run is in.", labels=(*LABELS, "state")
     )
+    failed = GaugeMetricFamily("enginebench_run_failed_requests", "Failed requests of the newest run.", labels=LABELS)
     failures = GaugeMetricFamily(
-        "enginebench_run_failed_requests", "Failed requests of the newest run.", labels=(*LABELS, "kind")
+        "enginebench_run_failures",
+        "Failed requests of the newest run by kind; only kinds that occurred.",
+        labels=(*LABELS, "kind"),
     )
     requests = GaugeMetricFamily("enginebench_run_requests", "Requests of the newest run.", labels=LABELS)
     ended = GaugeMetricFamily("enginebench_run_end_timestamp_seconds", "When the newest run ended.", labels=LABELS)
@@ -141,15 +143,17 @@ def result_metrics(runs: Sequence[Run]) -> Iterator[Metric]:
         labels = labels_of(run)
         for state in ValidityState:
             validity.add_metric((*labels, state.value), float(run.validity == state.value))
-        for kind in FailureKind:
-            failures.add_metric((*labels, kind.value), (run.failures or {}).get(kind.value, 0))
+        kinds = run.failures or {}
+        failed.add_metric(labels, sum(kinds.values()))
+        for kind, count in kinds.items():
+            failures.add_metric((*labels, kind), count)
         if run.metrics.requests is not None:
             requests.add_metric(labels, run.metrics.requests)
         if run.ended_at is not None:
             ended.add_metric(labels, run.ended_at.timestamp())
             if run.started_at is not None:
                 took.add_metric(labels, (run.ended_at - run.started_at).total_seconds())
-    yield from (validity, failures, requests, ended, took)
+    yield from (validity, failed, failures, requests, ended, took)
     yield from _figures([run for run in kept if run.validity == ValidityState.VALID])
 
 

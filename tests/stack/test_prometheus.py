@@ -91,7 +91,8 @@ def check_results(prometheus: Prometheus, run: dict[str, Any]) -> None:
         assert sample["metric"]["simulated"] == "true", query
     validity = {s["metric"]["state"]: s["value"] for s in prometheus.ask("enginebench_run_validity")}
     assert validity == {"VALID": 1, "INVALID": 0, "INCONCLUSIVE": 0}
-    assert prometheus.ask_one("sum(enginebench_run_failed_requests)") == 0
+    assert prometheus.ask_one("enginebench_run_failed_requests") == 0
+    assert prometheus.ask("enginebench_run_failures") == []
     wall_s = prometheus.ask_one("enginebench_run_wall_seconds")
     assert wall_s is not None
     assert wall_s > run["metrics"]["duration_s"]

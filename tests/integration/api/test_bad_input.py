@@ -57,7 +57,7 @@ BAD_JOBS: list[tuple[str, Any, str]] = [
     ("targets", [{"like": "nobody", "name": "x"}], "targets.0.like"),
     ("workloads", ["burst-100x128x129"], "workloads.0"),
     ("workloads.0.request", 5, "workloads.0.request"),
-    ("workloads.0.arrival", {"kind": "poisson"}, "workloads.0.arrival"),
+    ("workloads.0.arrival", {"kind": "poison"}, "workloads.0.arrival"),
     ("workloads.0.output_tokens", {"kind": "fixed", "words": 5}, "workloads.0.output_tokens.tokens"),
     ("order", "random", "order"),
     ("repeat", 3, "repeat"),

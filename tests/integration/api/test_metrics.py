@@ -54,6 +54,8 @@ def test_the_newest_valid_run_of_each_label_set(client: TestClient, database: Da
     assert value(seen, "enginebench_run_validity", state="VALID", **LABELS) == 1
     assert value(seen, "enginebench_run_validity", state="INVALID", **LABELS) == 0
     assert value(seen, "enginebench_run_requests", **LABELS) == 10
+    assert value(seen, "enginebench_run_failed_requests", **LABELS) == 0
+    assert seen["enginebench_run_failures"].samples == []
 
 
 def test_a_run_that_is_not_valid_shows_only_that(client: TestClient, database: Database) -> None:
@@ -65,7 +67,8 @@ def test_a_run_that_is_not_valid_shows_only_that(client: TestClient, database: D
     assert client.get(f"/v1/jobs/{job}").json()["status"] == "completed"
     seen = scrape(client)
     assert value(seen, "enginebench_run_validity", state="INVALID", **LABELS) == 1
-    assert value(seen, "enginebench_run_failed_requests", kind="timeout", **LABELS) == 4
+    assert value(seen, "enginebench_run_failed_requests", **LABELS) == 4
+    assert value(seen, "enginebench_run_failures", kind="timeout", **LABELS) == 4
     assert value(seen, "enginebench_output_tokens_per_second", **LABELS) is None
     assert value(seen, "enginebench_time_to_first_token_seconds", **LABELS) is None
 

@@ -91,7 +91,8 @@ def test_only_valid_runs_have_figures() -> None:
     found = samples(result_metrics([make_run(validity="INCONCLUSIVE", failures={"timeout": 3})]))
     assert "enginebench_run_duration_seconds" not in found
     assert [labels["state"] for labels, value in found["enginebench_run_validity"] if value] == ["INCONCLUSIVE"]
-    assert [(labels["kind"], v) for labels, v in found["enginebench_run_failed_requests"] if v] == [("timeout", 3)]
+    assert [(labels["kind"], v) for labels, v in found["enginebench_run_failures"]] == [("timeout", 3)]
+    assert [v for _, v in found["enginebench_run_failed_requests"]] == [3]
 
 
 def test_quantiles_are_a_summary() -> None:
