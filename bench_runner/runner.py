@@ -19,7 +19,6 @@ from bench_runner.measure.evidence import Evidence
 from bench_runner.measure.record import RequestRecord, record_of
 from bench_runner.measure.summary import RunFacts, summarise
 from bench_runner.outcome import Notebook, RunOutcome
-from bench_runner.plan.arrival import schedule
 from bench_runner.plan.spec import FixedPrompt, RunSpec, SyntheticPrompts
 from bench_runner.plan.tokenizer import (
     ApproximateTokenizer,
@@ -133,7 +132,7 @@ class _Batch:
     def send(self, drawn: DrawnWorkload) -> Iterator[LoadOutcome]:
         """Drive the target with the batch; its captures are there until the block ends."""
         spec, limits = self.spec, self.spec.limits
-        offsets_ns, concurrency = schedule(spec.workload.arrival, len(drawn.requests))
+        planned = drawn.schedule
         policy = spec.workload.socket
         try:
             self.state_dir.mkdir(parents=True, exist_ok=True)
@@ -145,13 +144,15 @@ class _Batch:
                 LoadPlan(
                     origin=self.target.origin,
                     requests=tuple(self._encode(drawn)),
-                    offsets_ns=offsets_ns,
-                    concurrency=concurrency,
+                    offsets_ns=planned.offsets_ns,
+                    concurrency=planned.concurrency,
                     socket=SocketPolicy(policy.connections == "fresh", policy.quick_ack),
                     request_timeout_s=limits.request_timeout_s,
                     connect_timeout_s=limits.connect_timeout_s,
                     run_timeout_s=limits.run_timeout_s,
                     spool=Path(folder),
+                    think_ns=planned.think_ns,
+                    send_until_ns=planned.send_until_ns,
                 ),
                 self.control,
             )

@@ -54,16 +54,21 @@ class Room:
             )
 
 
-def fit_lengths(length: Length, inputs: list[int], outputs: list[int], room: Room, notes: list[str]) -> list[int]:
+def fit_lengths(inputs: list[int], outputs: list[int], room: Room, notes: list[str], *, one_by_one: bool) -> list[int]:
     """Positions of the requests that fit the target.
 
-    Where lengths are listed one by one, those that do not fit are left out with a note.
+    Args:
+        inputs: token lengths of the prompts.
+        outputs: of their answers.
+        room: what the target takes.
+        notes: added to.
+        one_by_one: lengths are listed, or a trace's: those that do not fit are left out with a note.
 
     Raises:
-        SpecError: one does not fit and is not listed, or none is left.
+        SpecError: one does not fit and may not be left out, or none is left.
     """
     pairs = list(zip(inputs, outputs, strict=True))
-    if not isinstance(length, ListedLength):
+    if not one_by_one:
         for tokens, output in pairs:
             room.check(tokens, output)
         return list(range(len(pairs)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,7 +81,10 @@ _MAX_DEPTH = 50
 #: Fields whose value is one of several kinds; pydantic names the kind in an error's place, right behind the field, as
 #: it names the two types of `warmup_batches`.
 _UNIONS = frozenset({"prompts", "input_tokens", "output_tokens", "arrival"})
-_KINDS = frozenset({"synthetic", "text", "dataset", "fixed", "uniform", "normal", "list", "burst", "closed_loop"})
+_KINDS = frozenset(
+    {"synthetic", "text", "dataset", "fixed", "uniform", "normal", "list"}
+    | {"burst", "closed_loop", "constant", "poisson", "gamma", "ramp", "trace"}
+)
 _MOST_MISTAKES = 5
 
 
@@ -147,6 +151,7 @@ def apply_overrides(
     output_tokens: int | None = None,
     concurrency: int | None = None,
     warmup_batches: int | None = None,
+    sending: Mapping[str, Any] | None = None,
 ) -> WorkloadSpec:
     """The workload with flags laid over it; `None` leaves a field as it is.
 
@@ -159,6 +164,8 @@ def apply_overrides(
         output_tokens: one length for every answer.
         concurrency: a closed loop with so many in flight, whatever the arrival was.
         warmup_batches: so many, instead of "auto".
+        sending: `arrival`, `duration_s` and `ramp_up_s` as a workload file has them, those that are to change. With a
+            duration and no `requests`, the arrival's rates say how many there can be.
 
     Raises:
         SpecError: a value out of range, or one that does not go with this workload.
@@ -180,22 +187,40 @@ def apply_overrides(
         update["arrival"] = {"kind": "closed_loop", "concurrency": concurrency}
     if warmup_batches is not None:
         update["warmup_batches"] = warmup_batches
+    update |= sending or {}
     if not update:
         return workload
-    changed = parse_workload(workload.model_dump() | update)
+    body = workload.model_dump() | update
+    if requests is None and "duration_s" in update:
+        del body["requests"]
+    changed = parse_workload(body)
     marks = [
         f"+{flag}={value}"
         for flag, value, field in (
-            ("requests", requests, "requests"),
+            ("requests", changed.requests, "requests"),
             ("input", input_tokens, "prompts"),
             ("output", output_tokens, "output_tokens"),
-            ("concurrency", concurrency, "arrival"),
+            ("arrival", _in_a_word(changed), "arrival")
+            if concurrency is None
+            else ("concurrency", concurrency, "arrival"),
+            ("duration", _shortly(changed.duration_s), "duration_s"),
+            ("ramp-up", _shortly(changed.ramp_up_s), "ramp_up_s"),
             ("warmup", warmup_batches, "warmup_batches"),
         )
         if getattr(changed, field) != getattr(workload, field)
     ]
     name = workload.name + "".join(marks)
     return changed.model_copy(update={"name": name if len(name) <= 100 else "custom"})
+
+
+def _shortly(seconds: float | None) -> str:
+    return "none" if seconds is None else f"{seconds:g}"
+
+
+def _in_a_word(workload: WorkloadSpec) -> str:
+    """The arrival for a name: its kind, and its rate where it has one."""
+    rate = getattr(workload.arrival, "rate_per_s", None)
+    return workload.arrival.kind if rate is None else f"{workload.arrival.kind}-{rate:g}"
 
 
 def _read_text(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""From a WorkloadSpec to the requests of one batch: what is sent, how long it is, how long the answer may be.
+"""From a WorkloadSpec to the requests of one batch: what is sent and when, how long it is, how long the answer may be.
 
 Words and lengths come from separate seeded streams. Lengths hang on (seed, repeat) alone, so that a warm-up batch and
 a second attempt do the same work; words hang on (seed, repeat, attempt, stream) too, so that no batch repeats what a
@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import random
+from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from bench_runner.errors import DatasetError, SpecError
+from bench_runner.plan.arrival import Schedule, schedule
 from bench_runner.plan.dataset import Entry, read_dataset
 from bench_runner.plan.lengths import Room, draw_lengths, fit_lengths, match_lengths
 from bench_runner.plan.prompt import Prompt, write_prompts
 from bench_runner.plan.seeds import open_stream
-from bench_runner.plan.spec import DatasetPrompts, FixedPrompt, SyntheticPrompts, WorkloadSpec
+from bench_runner.plan.spec import DatasetPrompts, FixedPrompt, ListedLength, SyntheticPrompts, Trace, WorkloadSpec
 from bench_runner.plan.tokenizer import Tokenizer
+from bench_runner.plan.trace import TraceRow, read_trace
 
 #: The stream whose requests are the measurement; every other name is a warm-up batch or a probe.
 MEASURED = "measured"
@@ -51,6 +54,8 @@ class DrawnWorkload:
     digest: str
     #: what the reader of the result must know, such as lengths left out
     notes: tuple[str, ...]
+    #: when each of them is sent
+    schedule: Schedule
 
 
 def draw(
@@ -66,7 +71,8 @@ def draw(
 ) -> DrawnWorkload:
     """The requests of one batch, the same for the same arguments.
 
-    A batch other than `MEASURED` has the same lengths and other words; given texts and datasets are never sent there.
+    A batch other than `MEASURED` has the same lengths and moments and other words; given texts and datasets are never
+    sent there. A trace's lengths go before the workload's own where prompts are drawn.
 
     Args:
         workload: what is asked for.
@@ -84,12 +90,20 @@ def draw(
     notes: list[str] = []
     room = Room(tokenizer, context_tokens, overhead)
     words = open_stream("prompts", seed, repeat, attempt, stream)
+    rows = _rows(workload, notes)
+    most = workload.requests
+    planned = _schedule(workload, rows, seed, repeat, attempt)
+    if planned.offsets_ns is not None:
+        workload = workload.model_copy(update={"requests": len(planned.offsets_ns)})
     outputs = draw_lengths(workload.output_tokens, workload.requests, open_stream("output-lengths", seed, repeat))
     kept = list(range(workload.requests))
     match workload.prompts:
         case SyntheticPrompts(input_tokens=length, form=form):
             inputs = draw_lengths(length, workload.requests, open_stream("input-lengths", seed, repeat))
-            kept = fit_lengths(length, inputs, outputs, room, notes)
+            inputs = _recorded([row.input_tokens for row in rows], inputs)
+            outputs = _recorded([row.output_tokens for row in rows], outputs)
+            one_by_one = bool(rows) or isinstance(length, ListedLength)
+            kept = fit_lengths(inputs, outputs, room, notes, one_by_one=one_by_one)
             outputs = [outputs[position] for position in kept]
             prompts = _write([inputs[position] for position in kept], words, room, as_ids=form == "token_ids")
             if alike := len(prompts) - len({prompt.content for prompt in prompts}):
@@ -100,11 +114,16 @@ def draw(
                 notes.append("every request carries the same prompt, so a prefix cache serves all but the first")
         case DatasetPrompts() as dataset:
             order = open_stream("dataset-order", seed, attempt)
-            prompts, outputs = _pick_entries(dataset, outputs, room, order, repeat, notes)
+            prompts, outputs = _pick_entries(dataset, outputs, room, order, repeat * most, notes)
             if attempt > 1:
                 notes.append("a further attempt draws from the same dataset, so prompts of earlier ones may recur")
         case _ as unknown:
             assert_never(unknown)
+    if rows and not isinstance(workload.prompts, SyntheticPrompts):
+        notes.append("of the trace only its moments are used: prompts are given, and their lengths with them")
+    if len(kept) < workload.requests:
+        short = workload.model_copy(update={"requests": len(kept)})
+        planned = _picked(planned, kept) if rows else _schedule(short, rows, seed, repeat, attempt)
     outputs = match_lengths(workload, outputs, kept, notes)
     for prompt, output in zip(prompts, outputs, strict=True):
         room.check(prompt.tokens, output)
@@ -116,13 +135,49 @@ def draw(
         PlannedRequest(p.content, p.tokens, p.exact, output, p.characters)
         for p, output in zip(prompts, outputs, strict=True)
     )
-    return DrawnWorkload(requests, _digest(prompts), tuple(notes))
+    return DrawnWorkload(requests, _digest(prompts), tuple(notes), planned)
+
+
+def _rows(workload: WorkloadSpec, notes: list[str]) -> tuple[TraceRow, ...]:
+    """What a trace asks for; () for every other arrival."""
+    if not isinstance(workload.arrival, Trace):
+        return ()
+    rows = read_trace(workload.arrival, most=workload.requests, duration_s=workload.duration_s)
+    if len(rows) < workload.requests:
+        notes.append(f"the trace has {len(rows)} requests for the {workload.requests} that may be sent")
+    if workload.arrival.format == "mooncake":
+        notes.append("prefixes that the trace's requests share (hash_ids) are not replayed: every prompt is new")
+    return rows
+
+
+def _recorded(recorded: list[int | None], own: list[int]) -> list[int]:
+    """A trace's lengths where it has them, the workload's own elsewhere."""
+    return [there or drawn for there, drawn in zip(recorded, own, strict=True)] if recorded else own
+
+
+def _schedule(workload: WorkloadSpec, rows: tuple[TraceRow, ...], seed: int, repeat: int, attempt: int) -> Schedule:
+    return schedule(
+        workload.arrival,
+        workload.requests,
+        seed=seed,
+        repeat=repeat,
+        attempt=attempt,
+        duration_s=workload.duration_s,
+        trace_s=[row.offset_s for row in rows],
+    )
+
+
+def _picked(planned: Schedule, kept: list[int]) -> Schedule:
+    """The moments of the rows that are sent: the others' leave gaps, as they would with a target that refuses them."""
+    offsets_ns = planned.offsets_ns
+    assert offsets_ns is not None
+    return replace(planned, offsets_ns=array("q", (offsets_ns[position] for position in kept)))
 
 
 def _pick_entries(
-    dataset: DatasetPrompts, outputs: list[int], room: Room, order: random.Random, repeat: int, notes: list[str]
+    dataset: DatasetPrompts, outputs: list[int], room: Room, order: random.Random, before: int, notes: list[str]
 ) -> tuple[list[Prompt], list[int]]:
-    """Entries in a seeded order, each repeat starting where the one before ended; those too long are passed over.
+    """Entries in a seeded order, from behind those that repeats `before` this one took; too long ones are passed over.
 
     An entry's own output length goes before the drawn one in `outputs`.
     """
@@ -135,7 +190,7 @@ def _pick_entries(
             field="workload.requests",
         )
     shuffled = order.sample(entries, len(entries))
-    start = repeat * wanted % len(entries)
+    start = before % len(entries)
     prompts: list[Prompt] = []
     lengths: list[int] = []
     passed_over = 0
@@ -157,7 +212,7 @@ def _pick_entries(
         )
     if passed_over:
         notes.append(f"{passed_over} dataset entries longer than the context of {room.context_tokens} passed over")
-    if (repeat + 1) * wanted + passed_over > len(entries):
+    if before + wanted + passed_over > len(entries):
         notes.append("the dataset is shorter than all repeats so far, so prompts recur between repeats")
     if alike := wanted - len({prompt.content for prompt in prompts}):
         notes.append(f"{alike} dataset prompts are the same as others of this run")

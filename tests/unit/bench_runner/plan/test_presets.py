@@ -14,7 +14,16 @@ from bench_runner.plan.presets import (
     parse_workload,
     parse_workload_text,
 )
-from bench_runner.plan.spec import Burst, ClosedLoop, FixedLength, FixedPrompt, ListedLength, SyntheticPrompts, digest
+from bench_runner.plan.spec import (
+    Burst,
+    ClosedLoop,
+    FixedLength,
+    FixedPrompt,
+    ListedLength,
+    Poisson,
+    SyntheticPrompts,
+    digest,
+)
 
 BODY = {
     "requests": 3,
@@ -120,7 +129,51 @@ def test_a_body_without_a_file() -> None:
         (BODY | {"requests": 10**9}, "workload.requests", "less than or equal to"),
         (BODY | {"requests": "many"}, "workload.requests", "valid integer"),
         (BODY | {"reqests": 3}, "workload.reqests", "is not a field of a workload"),
-        (BODY | {"arrival": {"kind": "poisson"}}, "workload.arrival", "'burst', 'closed_loop'"),
+        (BODY | {"arrival": {"kind": "poison"}}, "workload.arrival", "'burst', 'closed_loop', 'constant', 'poisson'"),
+        (BODY | {"arrival": {"kind": "poisson"}}, "workload.arrival.rate_per_s", "Field required"),
+        (BODY | {"arrival": {"kind": "constant", "rate_per_s": 0}}, "workload.arrival.rate_per_s", "greater than"),
+        (BODY | {"arrival": {"kind": "gamma", "rate_per_s": 1}}, "workload.arrival.burstiness", "Field required"),
+        (BODY | {"arrival": {"kind": "ramp", "from_rate_per_s": 1}}, "workload.arrival", "or steps, and not both"),
+        (
+            BODY | {"arrival": {"kind": "ramp", "steps": [{"rate_per_s": 0, "duration_s": 1}]}},
+            "workload.arrival",
+            "a rate above 0",
+        ),
+        (
+            BODY | {"arrival": {"kind": "ramp", "steps": [{"rate_per_s": 5, "duration_s": 0}]}},
+            "workload.arrival.steps.0.duration_s",
+            "greater than 0",
+        ),
+        (
+            BODY | {"arrival": {"kind": "closed_loop", "concurrency": 2, "think_time": "exponential"}},
+            "workload.arrival",
+            "give think_time_s",
+        ),
+        (BODY | {"duration_s": 5}, "workload", "a burst is sent at once"),
+        (BODY | {"ramp_up_s": 5}, "workload", "a burst is sent at once"),
+        (
+            BODY | {"arrival": {"kind": "poisson", "rate_per_s": 5}, "duration_s": 3, "ramp_up_s": 3},
+            "workload",
+            "must be shorter than duration_s",
+        ),
+        (
+            {k: v for k, v in BODY.items() if k != "requests"}
+            | {"arrival": {"kind": "poisson", "rate_per_s": 1e5}, "duration_s": 60},
+            "workload.requests",
+            "less than or equal to",
+        ),
+        (
+            {k: v for k, v in BODY.items() if k != "requests"}
+            | {"arrival": {"kind": "closed_loop", "concurrency": 2}, "duration_s": 60},
+            "workload.requests",
+            "Field required",
+        ),
+        (
+            {k: v for k, v in BODY.items() if k != "requests"}
+            | {"arrival": {"kind": "poisson", "rate_per_s": 5}, "duration_s": "long"},
+            "workload.requests",
+            "Field required; duration_s: Input should be a valid number",
+        ),
         (
             BODY | {"arrival": {"kind": "closed_loop", "concurrency": 0}},
             "workload.arrival.concurrency",
@@ -206,6 +259,49 @@ def test_flags_change_fields_and_the_name() -> None:
     assert changed.name == "burst-100x128x128+requests=10+input=64+output=32+concurrency=4+warmup=0"
 
 
+def test_flags_change_how_it_is_sent() -> None:
+    burst = PRESETS["burst-100x128x128"]
+    poisson = {"kind": "poisson", "rate_per_s": 20}
+    changed = apply_overrides(burst, sending={"arrival": poisson})
+    assert (changed.requests, changed.arrival) == (100, Poisson(rate_per_s=20))
+    assert changed.name == "burst-100x128x128+arrival=poisson-20"
+    timed = apply_overrides(burst, sending={"arrival": poisson, "duration_s": 60, "ramp_up_s": 5})
+    assert timed.name == "burst-100x128x128+requests=1418+arrival=poisson-20+duration=60+ramp-up=5"
+    assert apply_overrides(burst, requests=7, sending={"arrival": poisson, "duration_s": 60}).requests == 7
+    with pytest.raises(SpecError, match="requests: Field required"):
+        apply_overrides(burst, concurrency=3, sending={"duration_s": 60})
+
+
+def test_a_duration_and_rates_say_how_many_requests_there_can_be() -> None:
+    body = {k: v for k, v in BODY.items() if k != "requests"} | {"duration_s": 10}
+    line = {"kind": "ramp", "from_rate_per_s": 0, "to_rate_per_s": 20, "duration_s": 10}
+    assert parse_workload(body | {"arrival": {"kind": "constant", "rate_per_s": 10}}).requests == 170
+    assert parse_workload(body | {"arrival": line}).requests == 170
+    assert parse_workload(body | {"arrival": line, "requests": 5}).requests == 5
+    assert parse_workload(body | {"arrival": {"kind": "gamma", "rate_per_s": 10, "burstiness": 0.25}}).requests == 260
+
+
+def test_digests_of_workloads_from_before_the_open_loops_hold() -> None:
+    assert {name: digest(workload) for name, workload in PRESETS.items()} == {
+        "burst-100x128x128": "c94b06faa14a3b5e",
+        "published-a100": "43f7cd14a30ed5f2",
+        "qwen-speed": "c0deeead0fe9789c",
+        "explain-quantum": "03ceb057611285ea",
+        "chat-1k-1k": "6e9699dd51ad8f38",
+        "summarise-8k-1k": "0f44765778e2860b",
+        "generate-1k-8k": "03914708f1a46a29",
+    }
+
+
+def test_a_workload_s_json_says_everything_that_was_asked_for() -> None:
+    arrival = {"kind": "closed_loop", "concurrency": 3, "think_time_s": 0.5, "think_time": "exponential"}
+    workload = parse_workload(BODY | {"arrival": arrival, "duration_s": 10, "ramp_up_s": 1})
+    plain = workload.model_dump(mode="json")
+    assert plain["arrival"] == arrival
+    assert (plain["duration_s"], plain["ramp_up_s"]) == (10, 1)
+    assert parse_workload(plain) == workload
+
+
 def test_flags_that_change_nothing_leave_the_name() -> None:
     burst = PRESETS["burst-100x128x128"]
     assert apply_overrides(burst) is burst
@@ -234,7 +330,7 @@ def test_a_form_of_prompts_survives_its_length() -> None:
 )
 def test_flags_out_of_range(flag: str, value: int, field: str) -> None:
     with pytest.raises(SpecError) as caught:
-        apply_overrides(PRESETS["burst-100x128x128"], **{flag: value})
+        apply_overrides(PRESETS["burst-100x128x128"], **{flag: value})  # type: ignore[arg-type]
     assert caught.value.field == field
 
 

@@ -12,12 +12,16 @@ from hypothesis import strategies as st
 from bench_runner.errors import DatasetError, SpecError, TokenizerError
 from bench_runner.plan.presets import PRESETS, apply_overrides
 from bench_runner.plan.spec import (
+    ClosedLoop,
+    Constant,
     DatasetPrompts,
     FixedLength,
     FixedPrompt,
     ListedLength,
+    Poisson,
     Prompts,
     SyntheticPrompts,
+    Trace,
     UniformLength,
     WorkloadSpec,
 )
@@ -345,3 +349,91 @@ class TestDataset:
 def test_prompts_too_short_to_differ_say_so(open_family: Callable[[str], LocalTokenizer]) -> None:
     drawn = draw_with(open_family("few-merges"), workload(1, requests=120))
     assert "so few tokens leave no more different texts" in drawn.notes[0]
+
+
+class TestOpenLoops:
+    """How many, how long and when, where moments are planned."""
+
+    def test_a_batch_carries_its_schedule(self) -> None:
+        drawn = draw_with(ApproximateTokenizer(), workload(30, requests=4, arrival=Constant(rate_per_s=2)))
+        assert list(drawn.schedule.offsets_ns or ()) == [0, 500_000_000, 1_000_000_000, 1_500_000_000]
+        assert draw_with(ApproximateTokenizer(), workload(30)).schedule.span_ns == 0
+        looped = draw_with(ApproximateTokenizer(), workload(30, arrival=ClosedLoop(concurrency=3)))
+        assert (looped.schedule.offsets_ns, looped.schedule.concurrency) == (None, 3)
+
+    def test_only_what_the_duration_takes_is_drawn(self) -> None:
+        timed = workload(30, requests=50, arrival=Constant(rate_per_s=2), duration_s=3)
+        drawn = draw_with(ApproximateTokenizer(), timed)
+        assert len(drawn.requests) == 6
+        # The first requests of a longer run, and a warm-up is sent at the same moments.
+        longer = draw_with(ApproximateTokenizer(), timed.model_copy(update={"duration_s": 5.0}))
+        assert drawn.requests == longer.requests[:6]
+        warm = draw_with(ApproximateTokenizer(), timed, stream="warmup-0")
+        assert warm.schedule == drawn.schedule
+        assert warm.digest != drawn.digest
+
+    def test_requests_left_out_leave_an_open_loop_its_rate(self) -> None:
+        prompts = SyntheticPrompts(input_tokens=ListedLength(tokens=(30, 5000, 40)))
+        drawn = draw_with(ApproximateTokenizer(), workload(prompts, requests=3, arrival=Constant(rate_per_s=1)))
+        assert [size for size, _ in sizes(drawn)] == [30, 40]
+        assert list(drawn.schedule.offsets_ns or ()) == [0, 1_000_000_000]
+
+    def test_repeats_of_one_dataset_by_duration_share_no_prompt(self, dataset: Callable[..., DatasetPrompts]) -> None:
+        rows = [{"prompt": f"prompt number {k}"} for k in range(200)]
+        spec = workload(dataset(*rows), requests=40, arrival=Poisson(rate_per_s=10), duration_s=2)
+        drawn = [draw_with(ApproximateTokenizer(), spec, repeat=repeat) for repeat in range(5)]
+        prompts = [request.prompt for one in drawn for request in one.requests]
+        assert len({len(one.requests) for one in drawn}) > 1
+        assert len(set(prompts)) == len(prompts)
+
+
+class TestTraces:
+    """Lengths and moments from a file."""
+
+    def trace(self, tmp_path: Path, rows: list[dict[str, Any]], form: str = "offsets") -> Trace:
+        path = tmp_path / "trace.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return Trace.model_validate({"path": str(path), "format": form})
+
+    def test_lengths_come_from_the_trace(self, tokenizer: LocalTokenizer, tmp_path: Path) -> None:
+        rows = [
+            {"offset_s": 0.5, "input_tokens": 20, "output_tokens": 5},
+            {"offset_s": 1.0},
+            {"offset_s": 2.0, "input_tokens": 40},
+        ]
+        drawn = draw_with(tokenizer, workload(30, requests=3, arrival=self.trace(tmp_path, rows)))
+        assert sizes(drawn) == [(20, 5), (30, 8), (40, 8)]
+        assert [tokenizer.count(str(request.prompt)) for request in drawn.requests] == [20, 30, 40]
+        assert list(drawn.schedule.offsets_ns or ()) == [500_000_000, 1_000_000_000, 2_000_000_000]
+        assert drawn.notes == ()
+
+    def test_what_does_not_fit_is_left_out_with_its_moment(self, tmp_path: Path) -> None:
+        rows = [
+            {"timestamp": 1000 * k, "input_length": tokens, "output_length": 6}
+            for k, tokens in enumerate((30, 9000, 40))
+        ]
+        drawn = draw_with(
+            ApproximateTokenizer(), workload(30, requests=3, arrival=self.trace(tmp_path, rows, "mooncake"))
+        )
+        assert sizes(drawn) == [(30, 6), (40, 6)]
+        assert list(drawn.schedule.offsets_ns or ()) == [0, 2_000_000_000]
+        assert any("too long for the context of 4096 with their output: 9000" in note for note in drawn.notes)
+        assert any("hash_ids" in note for note in drawn.notes)
+
+    def test_a_shorter_trace_is_said(self, tmp_path: Path) -> None:
+        drawn = draw_with(
+            ApproximateTokenizer(), workload(30, requests=5, arrival=self.trace(tmp_path, [{"offset_s": 1}]))
+        )
+        assert len(drawn.requests) == 1
+        assert "the trace has 1 requests for the 5 that may be sent" in drawn.notes
+
+    def test_given_prompts_keep_their_lengths(self, tmp_path: Path) -> None:
+        trace = self.trace(tmp_path, [{"offset_s": 1, "input_tokens": 99, "output_tokens": 99}] * 2)
+        drawn = draw_with(ApproximateTokenizer(), workload(FixedPrompt(text="one two"), requests=2, arrival=trace))
+        assert [output for _, output in sizes(drawn)] == [8, 8]
+        assert any("only its moments are used" in note for note in drawn.notes)
+
+    def test_a_broken_trace_names_its_line(self, tmp_path: Path) -> None:
+        trace = self.trace(tmp_path, [{"offset_s": 1}, {"offset_s": 0}])
+        with pytest.raises(DatasetError, match=r"trace\.jsonl, line 2: its moment is before"):
+            draw_with(ApproximateTokenizer(), workload(30, requests=2, arrival=trace))
