@@ -1,7 +1,7 @@
 """What the worker and a load process say to each other: messages over a socketpair, counters in shared memory.
 
-Down: cancel, deadline. Up: opened, outcome, failure. End-of-file down means that the worker died, up that the load
-process did.
+Down: start, cancel, deadline. Up: ready, then outcome or failure. End-of-file down means that the worker died, up that
+the load process did.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import NamedTuple
 
 PROGRESS_FILE = "progress.bin"
 
-CANCEL, DEADLINE, OUTCOME, FAILURE = b"C", b"D", b"O", b"F"
+START, CANCEL, DEADLINE, READY, OUTCOME, FAILURE = b"S", b"C", b"D", b"R", b"O", b"F"
 
 #: how a window ended, as `LoadOutcome.ended` has it
 WINDOW_ENDINGS = ("complete", "cancelled", "timeout", "lapsed")
 
 #: a deadline that never comes
 NEVER_NS = (1 << 63) - 1
-_DEADLINE = struct.Struct("=q")
-_OUTCOME = struct.Struct("=qqqqqqq")
+_INSTANT = struct.Struct("=q")
+_OUTCOME = struct.Struct("=qqqqqqqqqqq")
 _COUNTERS = struct.Struct("=qqqq")
 
 
@@ -38,6 +38,14 @@ class Outcome(NamedTuple):
     max_lag_ns: int
     clock_stepped: int
     connections_opened: int
+    #: times that the kernel took the CPU away from a process that wanted it
+    preemptions: int
+    #: time without a CPU while ready to run; -1: the kernel does not tell
+    cpu_wait_ns: int
+    #: CPU time that the hypervisor gave to others; -1: the kernel does not tell
+    stolen_ms: int
+    #: position in PRIORITIES
+    priority: int
 
 
 class LoadBroken(Exception):
@@ -50,13 +58,18 @@ class WorkerGone(Exception):
 
 def pack_deadline(deadline_ns: int | None) -> bytes:
     """A deadline for the way down; `None`: none."""
-    return DEADLINE + _DEADLINE.pack(NEVER_NS if deadline_ns is None else deadline_ns)
+    return DEADLINE + _INSTANT.pack(NEVER_NS if deadline_ns is None else deadline_ns)
 
 
-def unpack_deadline(message: bytes) -> int:
-    """The instant in a deadline message."""
-    deadline_ns: int = _DEADLINE.unpack_from(message, 1)[0]
-    return deadline_ns
+def pack_start(start_ns: int) -> bytes:
+    """The window's first instant for the way down."""
+    return START + _INSTANT.pack(start_ns)
+
+
+def unpack_instant(message: bytes) -> int:
+    """The instant in a start or deadline message."""
+    instant_ns: int = _INSTANT.unpack_from(message, 1)[0]
+    return instant_ns
 
 
 def pack_outcome(outcome: Outcome) -> bytes:

@@ -77,6 +77,18 @@ class LoadOutcome:
     #: wall clock minus monotonic clock moved by more than a millisecond within the window
     clock_stepped: bool
     connections_opened: int
+    #: load processes; `cpu_s`, `connections_opened` and `preemptions` are of all together
+    processes: int = 1
+    #: CPU time inside the window of the process that used most
+    busiest_cpu_s: float | None = None
+    #: time inside the window that the process which waited longest was ready to run and had no CPU
+    cpu_wait_s: float | None = None
+    #: times inside the window that the kernel took the CPU from a load process that wanted it
+    preemptions: int | None = None
+    #: CPU time that the hypervisor gave to others meanwhile, all cores together; `None`: the kernel does not tell
+    stolen_s: float | None = None
+    #: what the host granted all load processes: "realtime", "nice" or "normal"
+    priority: str = "normal"
 
 
 class RunControl:

@@ -13,11 +13,13 @@ from bench_runner.load.channel import (
     CANCEL,
     DEADLINE,
     NEVER_NS,
+    READY,
+    START,
     WINDOW_ENDINGS,
     Counters,
     Outcome,
     WorkerGone,
-    unpack_deadline,
+    unpack_instant,
 )
 from bench_runner.load.connection import (
     ANCILLARY_BYTES,
@@ -30,17 +32,15 @@ from bench_runner.load.connection import (
     TIMESPEC,
     Connection,
 )
+from bench_runner.load.host import read_counters
 from bench_runner.load.planfile import Plan
 from bench_runner.load.pool import Pool
-from bench_runner.load.positions import OwnPositions
-from bench_runner.load.schedule import OPEN_AHEAD_NS, Schedule, SlotSchedule, TimedSchedule
+from bench_runner.load.schedule import Schedule
 from bench_runner.load.spool import CANCELLED, COMPLETE, CONNECT, EOF, MALFORMED, RESET, TIMEOUT, SpoolWriter
 from bench_runner.load.tally import Tally
 from bench_runner.load.timer import Timer
 from engines.clock import monotonic_ns, process_cpu_ns
 
-#: from the last connection being open to the window's first instant
-LEAD_IN_NS = 20_000_000
 #: the tally is published this often
 TICK_NS = 250_000_000
 #: bytes of one response that are held before the spool takes them
@@ -52,7 +52,9 @@ MAX_EVENTS = 64
 class Generator:
     """One window of load. `run` once."""
 
-    def __init__(self, plan: Plan, spool: SpoolWriter, channel: socket.socket, counters: Counters) -> None:
+    def __init__(
+        self, plan: Plan, schedule: Schedule, spool: SpoolWriter, channel: socket.socket, counters: Counters
+    ) -> None:
         self._plan = plan
         self._spool = spool
         self._channel = channel
@@ -61,12 +63,14 @@ class Generator:
         self._epoll.register(self._timer.fd, select.EPOLLIN)
         self._epoll.register(channel.fileno(), select.EPOLLIN)
         self._pool = Pool(plan, self._epoll)
-        self._schedule = _schedule(plan)
+        self._schedule = schedule
         #: sent and not over, in the order of their deadlines
         self._in_flight: OrderedDict[Connection, None] = OrderedDict()
         #: how the window ended, in the words of WINDOW_ENDINGS; `None`: it did not
         self._ended: str | None = None
         self._lease_ns = NEVER_NS
+        #: the window's first instant, once it is told
+        self._start_ns = NEVER_NS
         self._run_end_ns = NEVER_NS
         self._preparing = True
         #: before the window: no connection may take longer than until then
@@ -76,7 +80,7 @@ class Generator:
         self._tally = Tally(counters)
 
     def run(self) -> Outcome:
-        """Opens connections, holds the window, closes all.
+        """Opens connections, says so, holds the window from the instant it is told, closes all.
 
         Raises:
             WorkerGone: the other end of the channel was closed.
@@ -84,19 +88,21 @@ class Generator:
             OSError: the spool cannot be written.
         """
         self._prepare()
-        start_ns = monotonic_ns() + (0 if self._ended else LEAD_IN_NS)
-        self._run_end_ns = start_ns + self._plan.run_timeout_ns
-        self._schedule.open(start_ns)
-        self._wake_ns = 0
-        while self._ended is None and monotonic_ns() < start_ns:
+        if self._ended is None:
+            self._channel.send(READY)
+        while self._ended is None and self._start_ns == NEVER_NS:
             self._turn()
-        # A lead-in that a cancel cut short is no window.
-        start_ns = min(start_ns, monotonic_ns())
+        before = read_counters()  # in the lead-in: the first send does not wait for it
+        while self._ended is None and monotonic_ns() < self._start_ns:
+            self._turn()
+        # A wait for the start that a cancel cut short is no window.
+        start_ns = min(self._start_ns, monotonic_ns())
         cpu_ns = process_cpu_ns()
         while self._ended is None:
             self._turn()
         end_ns = monotonic_ns()
         cpu_ns = process_cpu_ns() - cpu_ns
+        after = read_counters()
         self._pool.clear()
         self._tally.publish()
         return Outcome(
@@ -107,6 +113,10 @@ class Generator:
             self._tally.max_lag_ns,
             int(self._tally.clock_stepped),
             self._pool.opened,
+            after.preemptions - before.preemptions,
+            _moved(before.cpu_wait_ns, after.cpu_wait_ns),
+            _moved(before.stolen_ms, after.stolen_ms),
+            priority=0,
         )
 
     def _prepare(self) -> None:
@@ -157,7 +167,12 @@ class Generator:
         if message[:1] == CANCEL:
             self._stop("cancelled", "the run was cancelled")
         elif message[:1] == DEADLINE:
-            self._lease_ns = unpack_deadline(message)
+            self._lease_ns = unpack_instant(message)
+            self._wake_ns = 0
+        elif message[:1] == START:
+            self._start_ns = unpack_instant(message)
+            self._run_end_ns = self._start_ns + self._plan.run_timeout_ns
+            self._schedule.open(self._start_ns)
             self._wake_ns = 0
 
     def _advance(self, now: int) -> None:
@@ -168,7 +183,7 @@ class Generator:
             return self._stop("timeout", "the run's own time limit was reached")
         self._expire(now)
         self._schedule.mark(now)
-        if self._schedule.over:
+        if now >= self._start_ns and self._schedule.over:
             self._ended = "complete"
             return None
         self._wake_ns = now + 1  # whatever is stirred up below asks for another turn at once
@@ -188,6 +203,8 @@ class Generator:
             moments.append(next(iter(self._in_flight)).deadline_ns)
         if (deadline_ns := self._pool.next_deadline_ns) is not None:
             moments.append(deadline_ns)
+        if self._start_ns > self._wake_ns:
+            moments.append(self._start_ns)
         if (due_ns := self._schedule.next_ns) is not None:
             moments.append(due_ns)
         return min(moments)
@@ -337,15 +354,6 @@ class Generator:
             self._ended = "complete"
 
 
-def _schedule(plan: Plan) -> Schedule:
-    if plan.offsets_ns is not None and plan.concurrency is None:
-        return TimedSchedule(plan.offsets_ns, OPEN_AHEAD_NS, plan.until_ns)
-    count = len(plan.ends)
-    return SlotSchedule(
-        OwnPositions(count),
-        min(plan.concurrency or count, count),
-        OPEN_AHEAD_NS,
-        offsets_ns=plan.offsets_ns,
-        think_ns=plan.think_ns,
-        until_ns=plan.until_ns,
-    )
+def _moved(before: int | None, after: int | None) -> int:
+    """How far a counter moved; -1 where it is not told."""
+    return -1 if before is None or after is None else after - before

@@ -1,8 +1,8 @@
 """The plan file: all that a load process needs, laid out to be used in place.
 
 header, address, host name, path of a CA file, offsets, think times, payload ends (int64 each), payloads. Native byte
-order: the file never leaves its host. It holds complete requests, credentials included, so the load process unlinks it
-once it is open.
+order: the file never leaves its host. It holds complete requests, credentials included, so it is
+unlinked once it is open, and load processes inherit it.
 """
 
 from __future__ import annotations
@@ -109,19 +109,18 @@ def write_plan(plan: LoadPlan) -> Path:
     return path
 
 
-def open_plan(path: Path) -> Plan:
-    """Opens a plan file, for as long as the process lives.
+def open_plan(fd: int) -> Plan:
+    """Takes an open plan file, for as long as the process lives.
 
     Raises:
         ValueError: not a plan file of this version.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     view = memoryview(mmap.mmap(fd, 0, prot=mmap.PROT_READ))
     magic, count, concurrency, request_ns, connect_ns, run_ns, until_ns, port, flags, *lengths = _HEADER.unpack_from(
         view
     )
     if magic != _MAGIC:
-        raise ValueError(f"{path.name} is not a plan file of this version")
+        raise ValueError("not a plan file of this version")
     at = _HEADER.size
     names = bytes(view[at : at + sum(lengths)])
     address_end, host_end = lengths[0], lengths[0] + lengths[1]

@@ -1,173 +1,228 @@
-"""Starts a load process, steers it while it runs, and reads back what it kept.
+"""Starts load processes, steers them while they run, and hears how they went.
 
-The load itself is in `child`; the two share a folder (plan, spool, counters) and a socketpair.
+The load itself is in `child`; the two sides share a plan file that has no name, a folder for each process (spool,
+counters, log) and a socketpair.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
-import resource
 import select
 import socket
 import subprocess
 import sys
-from array import array
-from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from bench_runner.errors import LoadFailed
-from bench_runner.load.captures import read_captures
 from bench_runner.load.channel import (
     CANCEL,
     FAILURE,
     OUTCOME,
-    WINDOW_ENDINGS,
+    READY,
     Counters,
     Outcome,
     pack_deadline,
+    pack_start,
     unpack_outcome,
 )
+from bench_runner.load.check import check_plan
 from bench_runner.load.contract import LoadOutcome, LoadPlan, Progress, RunControl
-from bench_runner.load.planfile import PLAN_FILE, write_plan
-from bench_runner.load.schedule import OPEN_AHEAD_NS
+from bench_runner.load.outcome import join_outcomes
+from bench_runner.load.planfile import write_plan
+from bench_runner.load.positions import open_shared
 from engines.clock import monotonic_ns
-from engines.contract import Capture
 
-#: files a load process has open beside its connections
-SPARE_FILES = 32
+#: from the last process being ready to the window's first instant: the message of it must be there by then
+LEAD_IN_NS = 20_000_000
+#: and for each further process
+LEAD_IN_EACH_NS = 10_000_000
 #: cancel and deadlines are passed on this often
 POLL_MS = 50
 SAMPLE_NS = 1_000_000_000
-#: a load process that ignores its own run timeout for this long is killed
+#: load processes that ignore their own run timeout for this long are killed
 PATIENCE_S = 30.0
 
 _LOG_FILE = "load.log"
 _PACKAGES = Path(__file__).resolve().parents[2]
 
 
-def drive(plan: LoadPlan, control: RunControl) -> LoadOutcome:
-    """Carries out `plan` in a process of its own and returns once its window is over.
+def folder_of(spool: Path, rank: int) -> Path:
+    """Where process `rank` keeps what it measured."""
+    return spool / f"process-{rank}"
 
-    The spool folder is the caller's: it must outlive the outcome's captures.
+
+class LoadProcess:
+    """One of `size` load processes, from its start to its last message."""
+
+    def __init__(self, spool: Path, plan_fd: int, positions_fd: int, rank: int, size: int) -> None:
+        self.name = "the load process" if size == 1 else f"load process {rank} of {size}"
+        self._folder = folder_of(spool, rank)
+        self._folder.mkdir(exist_ok=True)
+        self.counters = Counters(self._folder, create=True)
+        self.ready = False
+        #: its last message, b"" where it died without one; `None`: it still runs
+        self.message: bytes | None = None
+        self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs, (self._folder / _LOG_FILE).open("wb") as log:
+            fds = [theirs.fileno(), plan_fd, positions_fd]
+            # Not isolated by -I or -E: it finds these packages by PYTHONPATH, and no others.
+            command = [sys.executable, "-S", "-P", "-m", "bench_runner.load.child", str(self._folder)]
+            try:
+                self._child = subprocess.Popen(
+                    [*command, *map(str, [*fds, rank, size])],
+                    env={**os.environ, "PYTHONPATH": str(_PACKAGES)},
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=[fd for fd in fds if fd >= 0],
+                    start_new_session=True,
+                )
+            except OSError as error:
+                self.channel.close()
+                raise LoadFailed(f"{self.name} could not be started: {error}") from error
+
+    def tell(self, message: bytes) -> None:
+        """Sends it a message. One that is gone is not told; its end-of-file says so, and why."""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.channel.send(message)
+
+    def hear(self) -> None:
+        """Takes a message that waits: it is ready, or it is over."""
+        try:
+            message = self.channel.recv(65_536)
+        except ConnectionResetError:
+            message = b""
+        if message == READY:
+            self.ready = True
+        else:
+            self.message = message
+
+    def outcome(self) -> Outcome:
+        """What it said of its window.
+
+        Raises:
+            LoadFailed: it said why there is none, or died.
+        """
+        message = self.message or b""
+        if message[:1] == OUTCOME:
+            return unpack_outcome(message)
+        if message[:1] == FAILURE:
+            raise LoadFailed(message[1:].decode(errors="replace"))
+        self.end()
+        tail = (self._folder / _LOG_FILE).read_bytes()[-2000:].decode(errors="replace").strip()
+        raise LoadFailed(f"{self.name} died (exit code {self._child.returncode}): {tail or 'it wrote nothing'}")
+
+    def end(self) -> None:
+        """Closes its channel, which stops it whatever it is doing, and waits; kills it where it does not mind."""
+        self.channel.close()
+        try:
+            self._child.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+
+
+def carry_out(plan: LoadPlan, size: int, control: RunControl) -> list[Outcome]:
+    """Carries out `plan` in `size` processes that begin at one instant; the outcome of each once all are over.
 
     Raises:
-        LoadFailed: the load process could not be started, died, or could not do its work.
+        LoadFailed: one could not be started, died, or could not do its work. None is left running then.
     """
-    check_plan(plan)
     try:
-        write_plan(plan)
-        counters = Counters(plan.spool, create=True)
-        message, exit_code = _run_child(plan, control, counters)
+        with _shared_files(plan, size) as (plan_fd, positions_fd), _processes() as processes:
+            for rank in range(size):
+                processes.append(LoadProcess(plan.spool, plan_fd, positions_fd, rank, size))
+            if (failed := _attend(processes, control, _patience_ns(plan))) is not None:
+                failed.outcome()
+            outcomes = [process.outcome() for process in processes]
     except OSError as error:
         raise LoadFailed(f"the spool {plan.spool} cannot be used: {error.strerror or error}") from error
-    finally:
-        (plan.spool / PLAN_FILE).unlink(missing_ok=True)
-    control.progress = Progress(*counters.load())
-    if message[:1] == OUTCOME:
-        return _outcome(plan, unpack_outcome(message))
-    if message[:1] == FAILURE:
-        raise LoadFailed(message[1:].decode(errors="replace"))
-    raise LoadFailed(f"the load process died (exit code {exit_code}): {_log_tail(plan.spool)}")
+    _sample(processes, control)
+    return outcomes
 
 
-def _run_child(plan: LoadPlan, control: RunControl, counters: Counters) -> tuple[bytes, int]:
-    """Starts a load process and sees it to its end: its last message (b"": none) and exit code."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours, (plan.spool / _LOG_FILE).open("wb") as log:
-        with theirs:
-            child = _start(plan, theirs, log.fileno())
-        try:
-            message = _attend(ours, control, counters, _patience_ns(plan))
-        finally:
-            ours.close()  # end-of-file: whatever it is doing, it stops
-            _end(child)
-    return message, child.returncode
+@contextmanager
+def _shared_files(plan: LoadPlan, size: int) -> Iterator[tuple[int, int]]:
+    """The plan and its positions, open and without a name: credentials do not outlive their use.
 
-
-def check_plan(plan: LoadPlan) -> None:
-    """Refuses what cannot be carried out, before anything is started.
-
-    Raises:
-        LoadFailed: nothing to send, offsets that do not fit, or more connections than files may be open.
+    One process counts for itself: its positions are -1.
     """
-    if not plan.requests:
-        raise LoadFailed("the plan has no request", field="workload.requests")
-    if plan.offsets_ns is None and plan.concurrency is None:
-        raise LoadFailed("a closed loop needs its concurrency", field="workload.arrival.concurrency")
-    if plan.offsets_ns is not None:
-        offsets = plan.offsets_ns
-        if len(offsets) != len(plan.requests) or any(b < a for a, b in itertools.pairwise(offsets)):
-            raise LoadFailed("offsets must be as many as requests and must not fall", field="workload.arrival")
-    if plan.think_ns is not None and (plan.offsets_ns is not None or len(plan.think_ns) != len(plan.requests)):
-        raise LoadFailed(
-            "think times belong to a closed loop, and must be as many as its requests", field="workload.arrival"
-        )
-    if plan.ca_file is not None:
-        from bench_runner.load.tls import client_context
-
+    with ExitStack() as opened:
+        path = write_plan(plan)
         try:
-            client_context(str(plan.ca_file))
-        except OSError as error:  # ssl.SSLError is one
-            raise LoadFailed(
-                f"{plan.ca_file} is not a file of certificates that can be read: {error}", field="target.ca_file"
-            ) from error
-    at_once = len(plan.requests) if plan.offsets_ns is None else bisect_right(plan.offsets_ns, OPEN_AHEAD_NS)
-    most = min(at_once, plan.concurrency or at_once)
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and most + SPARE_FILES > hard:
-        raise LoadFailed(
-            f"{most} connections need {most + SPARE_FILES} open files, but no more than {hard} are allowed "
-            "(RLIMIT_NOFILE, hard limit): raise it (`ulimit -Hn`, LimitNOFILE=) or lower the load",
-            field="workload.requests" if plan.concurrency is None else "workload.arrival.concurrency",
-        )
+            plan_fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            path.unlink(missing_ok=True)
+        opened.callback(os.close, plan_fd)
+        positions_fd = -1
+        if size > 1:
+            positions_fd = open_shared(plan.spool, len(plan.requests))
+            opened.callback(os.close, positions_fd)
+        yield plan_fd, positions_fd
 
 
-def _start(plan: LoadPlan, channel: socket.socket, log_fd: int) -> subprocess.Popen[bytes]:
-    """Starts the load process. Not isolated by -I or -E: it finds these packages by PYTHONPATH, and no others."""
-    command = [sys.executable, "-S", "-P", "-m", "bench_runner.load.child", str(plan.spool), str(channel.fileno())]
+@contextmanager
+def _processes() -> Iterator[list[LoadProcess]]:
+    """A list of load processes, none of which outlives the block."""
+    processes: list[LoadProcess] = []
     try:
-        return subprocess.Popen(
-            command,
-            env={**os.environ, "PYTHONPATH": str(_PACKAGES)},
-            stdin=subprocess.DEVNULL,
-            stdout=log_fd,
-            stderr=log_fd,
-            pass_fds=(channel.fileno(),),
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise LoadFailed(f"the load process could not be started: {error}") from error
+        yield processes
+    finally:
+        for process in processes:
+            process.channel.close()  # end-of-file: whatever they are doing, they all stop
+        for process in processes:
+            process.end()
 
 
-def _attend(channel: socket.socket, control: RunControl, counters: Counters, give_up_ns: int) -> bytes:
-    """Passes on what the outside wants and watches the counters; the load process's last message, or b""."""
+def _attend(processes: Sequence[LoadProcess], control: RunControl, give_up_ns: int) -> LoadProcess | None:
+    """Starts the window once all are ready and passes on what the outside wants until all are over, or one failed.
+
+    Returns:
+        The one that failed, if one did; the others may still be at work.
+    """
     poll = select.poll()
-    poll.register(channel, select.POLLIN)
-    told_cancel, told_deadline_ns, sample_ns = False, None, 0
-    # A message that cannot be sent finds a process that is gone; reading says so too, and says why.
-    while True:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            deadline_ns = control.deadline_ns
-            if deadline_ns != told_deadline_ns:
-                channel.send(pack_deadline(deadline_ns))
-                told_deadline_ns = deadline_ns
-            if control.cancelled and not told_cancel:
-                channel.send(CANCEL)
-                told_cancel = True
-        if poll.poll(POLL_MS):
-            try:
-                return channel.recv(65_536)
-            except ConnectionResetError:
-                return b""
+    by_fd = {process.channel.fileno(): process for process in processes}
+    for fd in by_fd:
+        poll.register(fd, select.POLLIN)
+    started, told_cancel, told_deadline_ns, sample_ns = False, False, None, 0
+    while by_fd:
+        deadline_ns = control.deadline_ns
+        if deadline_ns != told_deadline_ns:
+            _tell(by_fd, pack_deadline(deadline_ns))
+            told_deadline_ns = deadline_ns
+        if control.cancelled and not told_cancel:
+            _tell(by_fd, CANCEL)
+            told_cancel = True
+        for fd, _ in poll.poll(POLL_MS):
+            process = by_fd[fd]
+            process.hear()
+            if process.message is not None:
+                poll.unregister(by_fd.pop(fd).channel)
+                if process.message[:1] != OUTCOME:
+                    return process
+        if not started and all(process.ready for process in by_fd.values()):
+            _tell(by_fd, pack_start(monotonic_ns() + LEAD_IN_NS + (len(by_fd) - 1) * LEAD_IN_EACH_NS))
+            started = True
         now = monotonic_ns()
         if now >= sample_ns:
             sample_ns = now + SAMPLE_NS
-            control.progress = Progress(*counters.load())
+            _sample(processes, control)
         if now >= give_up_ns:
-            raise LoadFailed("the load process did not stop at the run's time limit and was killed")
+            raise LoadFailed("the load did not stop at the run's time limit and was killed")
+    return None
+
+
+def _tell(processes: dict[int, LoadProcess], message: bytes) -> None:
+    for process in processes.values():
+        process.tell(message)
+
+
+def _sample(processes: Sequence[LoadProcess], control: RunControl) -> None:
+    counts = [process.counters.load() for process in processes]
+    control.progress = Progress(*map(sum, zip(*counts, strict=True)))
 
 
 def _patience_ns(plan: LoadPlan) -> int:
@@ -175,35 +230,13 @@ def _patience_ns(plan: LoadPlan) -> int:
     return monotonic_ns() + round((2 * plan.run_timeout_s + PATIENCE_S) * 1e9)
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """Waits for a process whose channel is closed; kills it where it does not mind."""
-    try:
-        child.wait(timeout=5)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
+def drive(plan: LoadPlan, control: RunControl) -> LoadOutcome:
+    """Carries out `plan` in one process of its own and returns once its window is over.
 
+    The spool folder is the caller's: it must outlive the outcome's captures.
 
-def _log_tail(spool: Path) -> str:
-    tail = (spool / _LOG_FILE).read_bytes()[-2000:].decode(errors="replace").strip()
-    return tail or "it wrote nothing"
-
-
-def _outcome(plan: LoadPlan, outcome: Outcome) -> LoadOutcome:
-    spool, offsets = plan.spool, plan.offsets_ns
-    indexes = array("q", (request.index for request in plan.requests))
-
-    def captures() -> Iterator[Capture]:
-        return read_captures(spool, indexes, offsets, outcome)
-
-    return LoadOutcome(
-        captures=captures,
-        ended=WINDOW_ENDINGS[outcome.ended],
-        window_start_ns=outcome.start_ns,
-        window_end_ns=outcome.end_ns,
-        cpu_s=outcome.cpu_ns / 1e9,
-        wall_s=(outcome.end_ns - outcome.start_ns) / 1e9,
-        max_lag_s=None if outcome.max_lag_ns < 0 else outcome.max_lag_ns / 1e9,
-        clock_stepped=bool(outcome.clock_stepped),
-        connections_opened=outcome.connections_opened,
-    )
+    Raises:
+        LoadFailed: the load process could not be started, died, or could not do its work.
+    """
+    check_plan(plan)
+    return join_outcomes(plan, carry_out(plan, 1, control), [folder_of(plan.spool, 0)])

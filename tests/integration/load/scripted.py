@@ -43,6 +43,8 @@ class Peer:
         self.port = port
         #: requests this connection brought so far
         self.requests = 0
+        #: number of the request that is being answered, as its path tells it
+        self.index = -1
         self._answering = False
 
     def send(self, data: bytes) -> None:
@@ -60,6 +62,7 @@ class Peer:
     def enter(self, request: bytes) -> None:
         """A request arrived."""
         self.requests += 1
+        self.index = int(request.split(b" ", 2)[1][1:])
         self._answering = True
         seen = self.server.seen
         with self.server.lock:

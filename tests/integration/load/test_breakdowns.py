@@ -21,8 +21,8 @@ from tests.integration.load.scripted import scripted_server
 
 
 def test_a_full_disk(tmp_path: Path) -> None:
-    (tmp_path / "spool").mkdir()
-    (tmp_path / "spool" / "captures.bin").symlink_to("/dev/full")
+    (tmp_path / "spool" / "process-0").mkdir(parents=True)
+    (tmp_path / "spool" / "process-0" / "captures.bin").symlink_to("/dev/full")
     with (
         scripted_server(lambda peer: peer.stream(1)) as server,
         pytest.raises(LoadFailed, match="disk is full: free some space"),
@@ -37,7 +37,7 @@ def test_a_spool_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_a_load_process_that_breaks_says_why(tmp_path: Path) -> None:
-    (tmp_path / "spool" / "index.bin").mkdir(parents=True)
+    (tmp_path / "spool" / "process-0" / "index.bin").mkdir(parents=True)
     with pytest.raises(LoadFailed, match=r"(?s)died \(exit code 1\).*IsADirectoryError"):
         drive(make_plan(tmp_path / "spool", 1, 1), RunControl())
 
@@ -50,7 +50,7 @@ def test_a_load_process_that_is_killed(tmp_path: Path) -> None:
                 sleep_s(0.01)
             for pid in Path("/proc").glob("[0-9]*"):
                 command = (pid / "cmdline").read_bytes().split(b"\0") if (pid / "cmdline").exists() else []
-                if str(tmp_path / "spool").encode() in command:
+                if str(tmp_path / "spool" / "process-0").encode() in command:
                     subprocess.run(["kill", "-9", pid.name], check=True)
 
         timer = Timer(0, kill)

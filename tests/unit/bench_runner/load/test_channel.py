@@ -12,18 +12,23 @@ from bench_runner.load.channel import (
     Outcome,
     pack_deadline,
     pack_outcome,
-    unpack_deadline,
+    pack_start,
+    unpack_instant,
     unpack_outcome,
 )
 
 
 @pytest.mark.parametrize(("deadline_ns", "read"), [(123, 123), (None, NEVER_NS)])
 def test_deadlines(deadline_ns: int | None, read: int) -> None:
-    assert unpack_deadline(pack_deadline(deadline_ns)) == read
+    assert unpack_instant(pack_deadline(deadline_ns)) == read
+
+
+def test_starts() -> None:
+    assert unpack_instant(pack_start(2**50)) == 2**50
 
 
 def test_outcomes() -> None:
-    outcome = Outcome(1, 2, 3, 4, -1, 1, 7)
+    outcome = Outcome(1, 2, 3, 4, -1, 1, 7, 8, -1, 10, 2)
     assert unpack_outcome(pack_outcome(outcome)) == outcome
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from array import array
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from bench_runner.load.channel import NEVER_NS
 from bench_runner.load.contract import LoadPlan, SocketPolicy
-from bench_runner.load.planfile import open_plan, write_plan
+from bench_runner.load.planfile import Plan, open_plan, write_plan
 from engines.contract import Origin, WireRequest
 
 
@@ -29,8 +30,12 @@ def make_plan(spool: Path, *, offsets_ns: array[int] | None, concurrency: int | 
     )
 
 
+def reopen(path: Path) -> Plan:
+    return open_plan(os.open(path, os.O_RDONLY))
+
+
 def test_a_scheduled_plan(tmp_path: Path) -> None:
-    plan = open_plan(write_plan(make_plan(tmp_path, offsets_ns=array("q", [0, 5, 2**40]), concurrency=None)))
+    plan = reopen(write_plan(make_plan(tmp_path, offsets_ns=array("q", [0, 5, 2**40]), concurrency=None)))
     assert (plan.address, plan.port, plan.host, plan.tls) == ("2001:db8::1", 8443, "engine.example", True)
     assert (plan.fresh_connections, plan.quick_ack, plan.concurrency) == (False, True, None)
     assert (plan.request_timeout_ns, plan.connect_timeout_ns) == (1_500_000_000, 250_000_000)
@@ -42,7 +47,7 @@ def test_a_scheduled_plan(tmp_path: Path) -> None:
 
 
 def test_a_closed_loop_has_no_offsets(tmp_path: Path) -> None:
-    plan = open_plan(write_plan(make_plan(tmp_path, offsets_ns=None, concurrency=2)))
+    plan = reopen(write_plan(make_plan(tmp_path, offsets_ns=None, concurrency=2)))
     assert plan.offsets_ns is None
     assert plan.concurrency == 2
     assert bytes(plan.payload(2)) == b"the third"
@@ -50,7 +55,7 @@ def test_a_closed_loop_has_no_offsets(tmp_path: Path) -> None:
 
 def test_think_times_an_end_of_sending_and_authorities(tmp_path: Path) -> None:
     more = {"think_ns": array("q", [7, 0, 2**40]), "send_until_ns": 0, "ca_file": Path("/own/ca of ours.pem")}
-    plan = open_plan(write_plan(make_plan(tmp_path, offsets_ns=None, concurrency=2, **more)))
+    plan = reopen(write_plan(make_plan(tmp_path, offsets_ns=None, concurrency=2, **more)))
     assert plan.think_ns is not None
     assert list(plan.think_ns) == [7, 0, 2**40]
     assert (plan.until_ns, plan.ca_file, plan.host) == (0, "/own/ca of ours.pem", "engine.example")
@@ -66,4 +71,4 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "plan.bin"
     path.write_bytes(b"something else" * 20)
     with pytest.raises(ValueError, match="not a plan file"):
-        open_plan(path)
+        reopen(path)

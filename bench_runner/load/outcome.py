@@ -1,0 +1,45 @@
+"""What several load processes say of one window, joined."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bench_runner.load.captures import read_captures
+from bench_runner.load.channel import WINDOW_ENDINGS, Outcome
+from bench_runner.load.contract import LoadOutcome, LoadPlan
+from bench_runner.load.host import PRIORITIES
+from engines.contract import Capture
+
+
+def join_outcomes(plan: LoadPlan, outcomes: Sequence[Outcome], folders: Sequence[Path]) -> LoadOutcome:
+    """One outcome of all: sums where things add up, the worst where one is enough to spoil a measurement."""
+    indexes = array("q", (request.index for request in plan.requests))
+    offsets_ns = plan.offsets_ns
+    window = min(outcome.start_ns for outcome in outcomes), max(outcome.end_ns for outcome in outcomes)
+    lag_ns = max(outcome.max_lag_ns for outcome in outcomes)
+    waits_ns = [outcome.cpu_wait_ns for outcome in outcomes]
+    stolen_ms = max(outcome.stolen_ms for outcome in outcomes)
+
+    def captures() -> Iterator[Capture]:
+        return read_captures(folders, indexes, offsets_ns, window)
+
+    return LoadOutcome(
+        captures=captures,
+        # Complete only where all are: in WINDOW_ENDINGS it comes first.
+        ended=WINDOW_ENDINGS[max(outcome.ended for outcome in outcomes)],
+        window_start_ns=window[0],
+        window_end_ns=window[1],
+        cpu_s=sum(outcome.cpu_ns for outcome in outcomes) / 1e9,
+        wall_s=(window[1] - window[0]) / 1e9,
+        max_lag_s=None if lag_ns < 0 else lag_ns / 1e9,
+        clock_stepped=any(outcome.clock_stepped for outcome in outcomes),
+        connections_opened=sum(outcome.connections_opened for outcome in outcomes),
+        processes=len(outcomes),
+        busiest_cpu_s=max(outcome.cpu_ns for outcome in outcomes) / 1e9,
+        cpu_wait_s=None if min(waits_ns) < 0 else max(waits_ns) / 1e9,
+        preemptions=sum(outcome.preemptions for outcome in outcomes),
+        stolen_s=None if stolen_ms < 0 else stolen_ms / 1e3,
+        priority=PRIORITIES[max(outcome.priority for outcome in outcomes)],
+    )
