@@ -44,7 +44,7 @@ _OWN_HEADERS = frozenset((
     "host", "content-length", "content-type", "transfer-encoding", "connection", "upgrade", "te", "trailer", "expect",
     "accept-encoding",
 ))  # fmt: skip
-_CREDENTIAL_HEADERS = frozenset(("authorization", "proxy-authorization", "cookie"))
+_CREDENTIAL_HEADER = re.compile(r"(.*-)?(authorization|auth|cookie|(api)?key|token|secret|password)\Z", re.IGNORECASE)
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 
 #: (host, port) -> addresses, in the resolver's order
@@ -177,7 +177,7 @@ def check_headers(headers: Mapping[str, str]) -> None:
             raise TargetRefused(f"{name!r} is not a header name", field="headers")
         if re.search(r"[\x00-\x08\x0a-\x1f\x7f]", value) or not value.isascii():
             raise TargetRefused(f"the value of header {name} has a control or non-ASCII character", field="headers")
-        if name.lower() in _CREDENTIAL_HEADERS:
+        if _CREDENTIAL_HEADER.match(name):
             raise TargetRefused(f"header {name} carries credentials; name a secret in api_key_env", field="headers")
         if name.lower() in _OWN_HEADERS:
             raise TargetRefused(f"header {name} is set by the request itself; leave it out", field="headers")

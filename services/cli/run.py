@@ -23,7 +23,6 @@ ENDPOINT_NAMES = ("completions", "chat", "native")
 #: arrivals of the next release: named so that the refusal can say so
 LATER_ARRIVALS = ("poisson", "constant", "gamma", "ramp", "trace")
 DEFAULT_WORKLOAD = "burst-100x128x128"
-CREDENTIAL_HEADERS = ("authorization", "proxy-authorization", "cookie", "x-api-key", "api-key")
 
 
 class WrongUse(Exception):
@@ -139,14 +138,19 @@ def _refuse_what_is_not_there_yet(arguments: argparse.Namespace) -> None:
 
 
 def _headers(pairs: list[str]) -> dict[str, str]:
+    from engines.address import check_headers
+    from engines.errors import TargetRefused
+
     headers: dict[str, str] = {}
     for pair in pairs:
         name, separator, value = pair.partition("=")
         if not separator or not name.strip():
             raise WrongUse(f"--header: {pair!r} is not of the form K=V")
-        if name.strip().lower() in CREDENTIAL_HEADERS:
-            raise WrongUse(f"--header: {name.strip()} carries credentials and would be stored; use --api-key-env")
         headers[name.strip()] = value
+    try:
+        check_headers(headers)
+    except TargetRefused as error:
+        raise WrongUse(f"--header: {error}") from None
     return headers
 
 

@@ -190,13 +190,15 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     """Columns whose heading ends in a unit are right-aligned; to a file or a pipe nothing is cut."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title or None, title_justify="left", header_style="bold")
+    # What people named things is text, never markup: "[/b]" is a fine name for a job.
+    table = Table(title=Text(title) if title else None, title_justify="left", header_style="bold")
     for column in columns:
         numeric = column.endswith(("/s", " s", " ms", "ratio"))
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*("–" if cell is None else str(cell) for cell in row))
+        table.add_row(*(Text("–" if cell is None else str(cell)) for cell in row))
     console = Console()
     # A file or a pipe has no width of its own.
     (console if console.is_terminal else Console(width=200)).print(table)
