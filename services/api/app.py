@@ -57,6 +57,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.registry = registry
+    # Whoever serves it says when streams must end by themselves.
+    app.state.is_ending = lambda: False
     for routes in (jobs, runs, targets, workloads, engines, references, compare, health):
         app.include_router(routes.router)
     errors.install(app)

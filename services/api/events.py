@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from anyio import sleep
@@ -23,13 +23,16 @@ QUIET_LOOKS = 30
 _OVER = ("completed", "failed", "cancelled")
 
 
-async def follow_job(store: Database, job_id: str, *, follow: bool = True) -> AsyncIterator[str]:
+async def follow_job(
+    store: Database, job_id: str, *, follow: bool = True, is_ending: Callable[[], bool] = lambda: False
+) -> AsyncIterator[str]:
     """`job` events until the job has ended, then one `end`; comments while nothing changes.
 
     Args:
         store: where the job is.
         job_id: a job that is there.
         follow: wait for its end; else one snapshot and no `end` unless it has ended.
+        is_ending: the service is about to stop; the stream then breaks off, and the listener comes back.
     """
     said: dict[str, Any] | None = None
     number = 0
@@ -46,7 +49,7 @@ async def follow_job(store: Database, job_id: str, *, follow: bool = True) -> As
         if now["status"] in _OVER and now["ended_at"] is not None:
             yield event("end", now, number + 1)
             return
-        if not follow:
+        if not follow or is_ending():
             return
         quiet += 1
         if quiet % QUIET_LOOKS == 0:

@@ -85,14 +85,19 @@ def serve_api(settings: Settings) -> int:
         log.error("cannot listen", extra={"host": settings.host, "port": settings.port, "reason": str(error)})
         return 2
     log.info("api listening", extra={"host": settings.host, "port": listener.getsockname()[1]})
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=API_GRACE_S,
     )
     server = uvicorn.Server(config)
+    app.state.is_ending = lambda: server.should_exit
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn raises what it caught once more at its end, and by then it is only the word for a clean stop.
+        signal.signal(number, lambda *_: setattr(server, "should_exit", True))
     with listener:
         server.run(sockets=[listener])
     return 0 if server.started else 1

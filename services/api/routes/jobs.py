@@ -7,7 +7,7 @@ import json
 import secrets
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Header, Query, Response
+from fastapi import APIRouter, Body, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from bench_runner.plan.presets import PRESETS
@@ -147,12 +147,13 @@ def get_one_job(job_id: JobId, store: Store) -> JobDetailOut:
 def get_job_events(
     job_id: JobId,
     store: Store,
+    request: Request,
     follow: Annotated[bool, Query(description="false: say how it stands and end")] = True,
 ) -> StreamingResponse:
     """The job's progress as it happens; ends when the job has."""
     get_job(store, job_id)
     return StreamingResponse(
-        follow_job(store, job_id, follow=follow),
+        follow_job(store, job_id, follow=follow, is_ending=request.app.state.is_ending),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )

@@ -94,3 +94,15 @@ def test_a_port_that_is_taken_ends_it(database_url: str, tmp_path: Path) -> None
     assert done.returncode == 1
     assert "cannot listen" in done.stderr
     assert done.stderr.count('"role": "api"') == 1
+
+
+def test_an_open_event_stream_does_not_hold_the_end_up(database_url: str, tmp_path: Path) -> None:
+    target = {"name": "a", "engine": "vllm", "model": "m", "reach": {"kind": "attached", "url": "http://127.0.0.1:9"}}
+    with running_service(database_url, tmp_path / "state", "--api-only") as service:
+        job_id = service.submit(targets=[target], workloads=["explain-quantum"])
+        with service.client.stream("GET", f"/v1/jobs/{job_id}/events") as stream:
+            lines = stream.iter_lines()
+            assert next(lines) == "id: 1"
+            os.kill(service.process.pid, signal.SIGTERM)
+            assert service.process.wait(30) == 0
+        assert "Traceback" not in service.log.read_text()
