@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -241,3 +242,10 @@ def test_targets_are_kept_by_name(database: Database) -> None:
 def test_a_database_we_do_not_speak_to_is_refused(url: str) -> None:
     with pytest.raises(BadInput, match="database_url"):
         open_database(url)
+
+
+def test_the_same_key_posted_at_once_makes_one_job(database: Database) -> None:
+    with ThreadPoolExecutor(6) as pool:
+        posts = [pool.submit(put, database, idempotency_key="k", body_digest="b") for _ in range(6)]
+    assert len({post.result().id for post in posts}) == 1
+    assert len(list_runs(database).items) == 1

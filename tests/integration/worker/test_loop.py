@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from engines.clock import monotonic_ns, sleep_s
 from services.domain.errors import Unavailable
 from services.settings import Settings
 from services.store import queue, results
-from services.store.database import Database
+from services.store.database import Database, close, open_database
 from services.store.gauges import list_workers
 from services.store.jobs import cancel_job, get_job
 from services.store.queue import claim
@@ -20,6 +21,7 @@ from services.worker import execute, keeper
 from services.worker.loop import site_of
 from services.worker.spool import write_result
 from tests.fakes.jobs import planned, put, record, result
+from tests.fakes.postgres import PostgresServer, libpq_url
 from tests.fakes.worker import FakeRuns, await_true, running_worker
 
 
@@ -282,3 +284,26 @@ def test_the_site_follows_the_settings(tmp_path: Path, monkeypatch: pytest.Monke
     }
     assert (site.allow_launch, site.state_dir) == (True, tmp_path)
     assert site.address_policy.refusal("10.1.2.3") is None
+
+
+def test_connections_cut_under_a_running_worker_cost_nothing(
+    postgres: PostgresServer, migrated_postgres: str, tmp_path: Path
+) -> None:
+    url = postgres.create_database(template=migrated_postgres)
+    database = open_database(url)
+    job = put(database, planned(0), planned(1))
+    runs = FakeRuns()
+    with running_worker(url, tmp_path / "state", runs):
+        assert runs.started.wait(30)
+        with psycopg.connect(libpq_url(url), autocommit=True) as admin:
+            others = "datname = current_database() AND pid <> pg_backend_pid()"
+            cut = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}"
+            admin.execute(cut)
+            runs.finish.set()
+            admin.execute(cut)
+        await_true(lambda: get_job(database, job.id).status == "completed", "the job completes")
+    for number in (0, 1):
+        attempts = get_run(database, f"{job.id}-0000{number}").attempts
+        assert [attempt.ended for attempt in attempts].count("result") == 1
+    close(database)
+    postgres.drop_database(url)

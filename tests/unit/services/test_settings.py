@@ -1,0 +1,86 @@
+"""Settings come from ENGINEBENCH_* variables; what cannot be read is refused by the variable's name."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from services.domain.errors import BadInput
+from services.settings import Settings, read_settings
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("ENGINEBENCH_")]:
+        monkeypatch.delenv(name)
+
+
+def test_the_defaults_are_embedded_and_loopback() -> None:
+    settings = read_settings()
+    assert settings.database_url.get_secret_value() == "sqlite:///enginebench-data/enginebench.sqlite"
+    assert (settings.host, settings.port, settings.is_loopback) == ("127.0.0.1", 8700, True)
+    assert (settings.api_keys, settings.allow_launch, settings.allow_private_networks) == ((), False, ())
+
+
+def test_lists_are_comma_separated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENGINEBENCH_API_KEYS", "one, two,,")
+    monkeypatch.setenv("ENGINEBENCH_ALLOW_PRIVATE_NETWORKS", "10.0.0.0/8,192.168.1.0/24")
+    settings = read_settings()
+    assert [key.get_secret_value() for key in settings.api_keys] == ["one", "two"]
+    assert settings.allow_private_networks == ("10.0.0.0/8", "192.168.1.0/24")
+
+
+def test_an_empty_variable_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENGINEBENCH_PORT", "")
+    assert read_settings().port == 8700
+
+
+def test_keys_and_passwords_never_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENGINEBENCH_API_KEYS", "very-secret")
+    monkeypatch.setenv("ENGINEBENCH_METRICS_KEY", "very-secret")
+    monkeypatch.setenv("ENGINEBENCH_DATABASE_URL", "postgresql://user:very-secret@host/name")
+    assert "very-secret" not in repr(read_settings())
+
+
+def test_secrets_are_read_from_their_own_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GPU_KEY", "value")
+    monkeypatch.setenv("ENGINEBENCH_SECRETS", '{"GPU_KEY": "https://gpu.example:8000", "UNSET": "http://other"}')
+    assert read_settings().secret_values() == {"GPU_KEY": "value"}
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("PORT", "many", "ENGINEBENCH_PORT"),
+        ("PORT", "70000", "ENGINEBENCH_PORT"),
+        ("LEASE_S", "0", "ENGINEBENCH_LEASE_S"),
+        ("LOG_LEVEL", "loud", "ENGINEBENCH_LOG_LEVEL"),
+        ("ALLOW_PRIVATE_NETWORKS", "10.0.0.0/8,nonsense", "ENGINEBENCH_ALLOW_PRIVATE_NETWORKS"),
+        ("SECRETS", "not json", "ENGINEBENCH_SECRETS"),
+        ("SECRETS", '{"KEY": "nowhere"}', "ENGINEBENCH_SECRETS"),
+        ("HOST", "0.0.0.0", "ENGINEBENCH_HOST"),
+    ],
+)
+def test_what_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, value: str, told: str) -> None:
+    monkeypatch.setenv(f"ENGINEBENCH_{variable}", value)
+    with pytest.raises(BadInput) as refusal:
+        read_settings()
+    assert [problem.field for problem in refusal.value.problems] == [told]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"API_KEYS": "key"},
+        {"ALLOW_UNAUTHENTICATED_PUBLIC": "true"},
+    ],
+)
+def test_beyond_loopback_wants_keys_or_a_plain_word(monkeypatch: pytest.MonkeyPatch, more: dict[str, str]) -> None:
+    for name, value in {"HOST": "0.0.0.0", **more}.items():
+        monkeypatch.setenv(f"ENGINEBENCH_{name}", value)
+    assert not read_settings().is_loopback
+
+
+def test_about_twenty_fields() -> None:
+    assert len(Settings.model_fields) <= 22
