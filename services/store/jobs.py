@@ -73,6 +73,12 @@ def enqueue(
         raise
 
 
+def find_replayed(database: Database, idempotency_key: str, body_digest: str) -> Job | None:
+    """The job this key and body made before; `None`: the key is new. Raises Conflict for another body."""
+    with database.read() as connection:
+        return _same_again(connection, idempotency_key, body_digest)
+
+
 def get_job(database: Database, job_id: str) -> Job:
     """Raises NotFound."""
     with database.read() as connection:

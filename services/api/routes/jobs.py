@@ -23,7 +23,7 @@ from services.domain.errors import NotFound
 from services.domain.expansion import expand
 from services.domain.job import JOB_EXAMPLE, JobSpec, TargetArm
 from services.store.database import Database
-from services.store.jobs import cancel_job, enqueue, get_job, list_jobs, runs_of_job
+from services.store.jobs import cancel_job, enqueue, find_replayed, get_job, list_jobs, runs_of_job
 from services.store.rows import RunStatus
 from services.store.summaries import summaries_of_job
 from services.store.targets import get_target
@@ -66,6 +66,11 @@ def post_job(
     idempotency_key: IdempotencyKey = None,
 ) -> JobOut:
     """Ask for runs: targets × workloads × repeats. Answers at once; the worker takes them up in order."""
+    digest = digest_of(job)
+    if idempotency_key is not None and (there := find_replayed(store, idempotency_key, digest)):
+        # Not checked again: what it named may be gone by now, and the job is accepted all the same.
+        response.headers["Location"] = f"/v1/jobs/{there.id}"
+        return JobOut.model_validate(there)
     stored = stored_targets(store, job)
     seed = secrets.randbits(48) if job.seed is None else job.seed
     check_job(job, stored, house_rules(settings))
@@ -78,7 +83,7 @@ def post_job(
         priority=job.priority,
         runs=planned,
         idempotency_key=idempotency_key,
-        body_digest=digest_of(job),
+        body_digest=digest,
     )
     response.headers["Location"] = f"/v1/jobs/{accepted.id}"
     return JobOut.model_validate(accepted)

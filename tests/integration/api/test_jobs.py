@@ -65,6 +65,14 @@ def test_the_same_key_gives_the_same_job_and_another_body_is_refused(client: Tes
     assert len(client.get("/v1/jobs").json()["items"]) == 1
 
 
+def test_a_job_asked_for_again_is_there_though_its_target_is_gone(client: TestClient) -> None:
+    client.post("/v1/targets", json=A).raise_for_status()
+    first = post(client, JOB | {"targets": ["a"]}, **{"Idempotency-Key": "once"})
+    client.delete("/v1/targets/a").raise_for_status()
+    assert post(client, JOB | {"targets": ["a"]}, **{"Idempotency-Key": "once"})["id"] == first["id"]
+    assert client.post("/v1/jobs", json=JOB | {"targets": ["a"]}).status_code == 422
+
+
 def test_jobs_are_listed_newest_first_by_page_status_and_label(client: TestClient) -> None:
     ids = [post(client, JOB | {"labels": {"n": str(n)}})["id"] for n in range(3)]
     client.post(f"/v1/jobs/{ids[0]}/cancel").raise_for_status()
