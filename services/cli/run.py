@@ -107,19 +107,21 @@ def _spec(arguments: argparse.Namespace) -> RunSpec:
         seed = secrets.randbits(48) if arguments.seed is None else arguments.seed
         return RunSpec(target=target, workload=_workload(arguments), limits=limits, seed=seed)
     except ValidationError as error:
-        problems = (f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors())
+        # What was given is not repeated: a URL may carry a password.
+        problems = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise WrongUse("; ".join(problems)) from None
 
 
 def _check_files(arguments: argparse.Namespace) -> None:
-    """What can be known before the load is known before it: a measurement must not end on a path that is not there."""
+    """What can be known before the load is known before it; an older run's result must not pass for this one's."""
     for flag, name in (("--json", arguments.json), ("--records", arguments.records)):
-        if name and name != "-":
-            try:
-                with Path(name).open("a", encoding="utf-8"):
-                    pass
-            except OSError as error:
-                raise WrongUse(f"{flag}: cannot write {name}: {error.strerror}") from None
+        if not name or name == "-":
+            continue
+        path = Path(name)
+        if path.is_dir() or not path.parent.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise WrongUse(f"{flag}: cannot write {name}; give a file in an existing folder that may be written")
+        if path.is_file():
+            path.unlink()
     if arguments.tokenizer and not Path(arguments.tokenizer).exists():
         raise WrongUse(f"--tokenizer: there is no {arguments.tokenizer}; give tokenizer.json or the model's folder")
 
@@ -183,7 +185,10 @@ def _run(spec: RunSpec, arguments: argparse.Namespace) -> RunOutcome:
         tokens[arguments.api_key_env] = Secret(os.environ[arguments.api_key_env])
     policy = AddressPolicy(allow_private=tuple(str(network) for network in PRIVATE_NETWORKS))
     control = RunControl()
-    previous = signal.signal(signal.SIGINT, lambda *_: control.cancel())
+    # A run that is told to end keeps what it measured, whoever tells it.
+    previous = {
+        number: signal.signal(number, lambda *_: control.cancel()) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     done = threading.Event()
     watcher = threading.Thread(target=_show_progress, args=(control, done, spec.workload.requests), daemon=True)
     try:
@@ -193,7 +198,8 @@ def _run(spec: RunSpec, arguments: argparse.Namespace) -> RunOutcome:
     finally:
         done.set()
         watcher.join()
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _show_progress(control: RunControl, done: threading.Event, requests: int) -> None:
