@@ -20,6 +20,7 @@ from bench_runner.measure.record import RequestRecord, record_of
 from bench_runner.measure.summary import RunFacts, summarise
 from bench_runner.outcome import Notebook, RunOutcome
 from bench_runner.plan.spec import FixedPrompt, RunSpec, SyntheticPrompts
+from bench_runner.plan.arrival import measured_window, window_notes
 from bench_runner.plan.tokenizer import (
     ApproximateTokenizer,
     LocalTokenizer,
@@ -95,7 +96,11 @@ def _carry_out(spec: RunSpec, control: RunControl, site: Site, notebook: Noteboo
             control.stage = "decoding"
             for record, raw in batch.decode(drawn, outcome):
                 notebook.keep(record, raw)
-        notebook.facts = _facts(spec, outcome)
+        notebook.facts = _facts(spec, outcome, drawn, sent=len(notebook.records))
+        if outcome.ended == "complete":
+            window = outcome.window_start_ns, outcome.window_end_ns
+            unsent = len(drawn.requests) - len(notebook.records)
+            notebook.notes += window_notes(drawn.schedule, window, duration_s=spec.workload.duration_s, unsent=unsent)
         notebook.evidence = _evidence(batch, notebook, outcome, before, after)
     _raise_early_end(outcome)
 
@@ -117,7 +122,7 @@ class _Batch:
         spec = self.spec
         shape = find_model(spec.target.model)
         stated = self.target.facts.model_max_tokens
-        return draw(
+        drawn = draw(
             spec.workload,
             seed=spec.seed,
             repeat=spec.repeat,
@@ -144,6 +149,14 @@ class _Batch:
                 LoadPlan(
                     origin=self.target.origin,
                     requests=tuple(self._encode(drawn)),
+        sending_s = (drawn.schedule.span_ns or drawn.schedule.send_until_ns or 0) / 1e9
+        if sending_s >= spec.limits.run_timeout_s:
+            raise SpecError(
+                f"requests are sent for {sending_s:g} s, and the run may take {spec.limits.run_timeout_s:g} s; "
+                "raise limits.run_timeout_s, or send for less",
+                field="limits.run_timeout_s",
+            )
+        return drawn
                     offsets_ns=planned.offsets_ns,
                     concurrency=planned.concurrency,
                     socket=SocketPolicy(policy.connections == "fresh", policy.quick_ack),
@@ -179,7 +192,8 @@ class _Batch:
             )
 
     def decode(self, drawn: DrawnWorkload, outcome: LoadOutcome) -> Iterator[tuple[RequestRecord, bytes]]:
-        """Each request's record and raw response, in the order of the plan."""
+        """Each request's record and raw response, in the order of the plan; not of those the duration left unsent."""
+        by_duration = drawn.schedule.send_until_ns is not None and outcome.ended == "complete"
         local = self.tokenizer if isinstance(self.tokenizer, LocalTokenizer) else None
         for capture, planned in zip(outcome.captures(), drawn.requests, strict=True):
             completion = self.target.dialect.decode(capture)
@@ -202,6 +216,8 @@ def _choose_tokenizer(spec: RunSpec, target: OpenTarget) -> Tokenizer:
         local = open_tokenizer(spec.target.tokenizer, adds_bos=adds_bos)
         counted = target.facts.probe.get("input_tokens")
         if isinstance(counted, int) and target.endpoint is not Endpoint.CHAT:
+            if by_duration and capture.ended == "cancelled" and not capture.sent_ns:
+                continue
             check_match(local, PROBE_PROMPT, counted)
         return local
     if target.tokenize(PROBE_PROMPT) is None:
@@ -236,7 +252,7 @@ def _warm_up(batch: _Batch, notebook: Notebook) -> None:
         with batch.send(drawn) as outcome:
             records = [record for record, _ in batch.decode(drawn, outcome)]
         _raise_early_end(outcome)
-        summary, _ = summarise(records, _facts(batch.spec, outcome))
+        summary, _ = summarise(records, _facts(batch.spec, outcome, drawn, sent=len(records)))
         rates.append(summary["output_tokens_per_s"])
         if wanted == "auto" and _agree(rates):
             return
@@ -293,13 +309,13 @@ def _environment(spec: RunSpec, target: OpenTarget, tokenizer: Tokenizer) -> dic
     return describe(target.origin.address, server=server, run=stated)
 
 
-def _facts(spec: RunSpec, outcome: LoadOutcome) -> RunFacts:
-    arrival = spec.workload.arrival
+def _facts(spec: RunSpec, outcome: LoadOutcome, drawn: DrawnWorkload, *, sent: int) -> RunFacts:
     slo = spec.slo
     return RunFacts(
-        arrival_kind=arrival.kind,
-        window=(outcome.window_start_ns, outcome.window_end_ns),
-        concurrency=getattr(arrival, "concurrency", None),
+        arrival_kind=spec.workload.arrival.kind,
+        window=window,
+        measured=measured_window(drawn.schedule, window, ramp_up_s=spec.workload.ramp_up_s, unsent=unsent),
+        concurrency=drawn.schedule.concurrency,
         gpus=spec.target.gpus,
         model=spec.target.model,
         hardware=spec.target.hardware,
@@ -330,6 +346,8 @@ def _evidence(
         approximate_prompts=not batch.tokenizer.exact,
         distinct_prompts=distinct,
         shared_prefix_tokens=batch.overhead,
+    window = outcome.window_start_ns, outcome.window_end_ns
+    unsent = len(drawn.requests) - sent
         cpu_s=outcome.cpu_s,
         wall_s=outcome.wall_s,
         max_lag_s=outcome.max_lag_s,

@@ -32,8 +32,10 @@ METRICS: dict[str, Metric] = {
             "s",
             "lower",
             "number",
-            "burst and other open loops: first request sent to last token of the last successful response; failed "
-            "requests count as sent and never as an end; closed loop: the window",
+            "burst: first request sent to last token of the last successful response; failed requests count as sent "
+            "and never as an end; closed loop: the window, drain included; open loop, and closed loop with ramp-up: "
+            "the measured window, from the end of the ramp-up to the end of sending, where rates count what arrived in "
+            "it (an engine that does not keep up answers in the drain), latencies and goodput the requests sent in it",
             "execution time of the published tables",
         ),
         Metric(
@@ -87,12 +89,29 @@ METRICS: dict[str, Metric] = {
         ),
         Metric("requests_per_s", "requests/s", "higher", "number", "successful requests ÷ duration_s", _SERVING),
         Metric(
+            "sent_requests_per_s",
+            "requests/s",
+            "none",
+            "number",
+            "requests sent in the measured window ÷ its length: what an open loop offered; None where the whole run is "
+            "measured",
+        ),
+        Metric(
             "goodput_requests_per_s",
             "requests/s",
             "higher",
             "number",
             "successful requests that met every limit of the SLO ÷ duration_s, failures are misses; None without SLO",
             "DistServe (Zhong et al., 2024)",
+        ),
+        Metric(
+            "scheduled_goodput_requests_per_s",
+            "requests/s",
+            "higher",
+            "number",
+            "the same, with TTFT and end-to-end time from the planned send moment (no coordinated omission); None for "
+            "a closed loop",
+            "G. Tene, 'How NOT to Measure Latency'",
         ),
         Metric(
             "ttft_s",
@@ -153,8 +172,9 @@ METRICS: dict[str, Metric] = {
             "ratio",
             "higher",
             "number",
-            "least time the hardware allows for the successful requests' tokens ÷ duration_s; None where model or "
-            "hardware is unknown, or the weights do not fit",
+            "least time the hardware allows for the successful requests' tokens ÷ duration_s (where a window is "
+            "measured: ÷ the time from its first request sent to their last token); None where model or hardware is "
+            "unknown, or the weights do not fit",
             "roofline model (Williams, Waterman, Patterson, 2009)",
         ),
         Metric(

@@ -12,6 +12,7 @@ from bench_runner.measure.record import RequestRecord
 from bench_runner.measure.roofline import LeastTime, Work, least_time
 from bench_runner.measure.stats import distribution
 from bench_runner.measure.steady import sustained_tokens_per_s
+from bench_runner.measure.window import count_arrived, describe_window, extend_to_last_send, sent_within
 from engines.contract import FailureKind
 
 #: Arrivals whose requests are positions in one queue: no percentile of one run is claimed.
@@ -23,6 +24,9 @@ CLOSED_ARRIVALS = ("closed_loop",)
 MOST_LENGTHS = 32
 
 
+_Count = Callable[[RequestRecord], int | None]
+
+
 @dataclass(frozen=True, slots=True)
 class RunFacts:
     """What a Summary needs to know beside the records."""
@@ -31,6 +35,9 @@ class RunFacts:
     arrival_kind: str
     #: (start, end) of the measured span, ns; used by a closed loop
     window: tuple[int, int] | None = None
+    #: (start, end) of an open loop's measured window, or of a closed loop's with ramp-up, ns: behind the ramp-up, up to
+    #: the planned end of sending, which is extended to the last one sent; `None`: the whole run is measured
+    measured: tuple[int, int] | None = None
     #: most in flight; `None`: no cap
     concurrency: int | None = None
     gpus: int = 1
@@ -54,13 +61,19 @@ def summarise(records: Sequence[RequestRecord], facts: RunFacts) -> tuple[dict[s
     """The Summary, as plain JSON types, and the failures by kind (only kinds that occurred).
 
     Args:
-        records: all of the run, those never sent included.
+        records: all of the run, those never sent included. Where a window of it is measured, what was sent outside is
+            left out of everything but the rates.
         facts: how they were sent, and on what they ran.
     """
+    everyone = records
+    window = extend_to_last_send(everyone, facts.measured)
+    records = sent_within(everyone, window)
     good = [record for record in records if record.ok]
     failures = Counter(record.failure.kind.value for record in records if record.failure is not None)
-    duration_s = _duration_s(records, good, facts)
     tokens = count_tokens(good)
+    work = _whole_work(records, good, tokens, facts)
+    if window is not None:
+        work = _windowed_work([record for record in everyone if record.ok], len(records), tokens, window)
     bound = _bound(good, tokens, facts)
     summary: dict[str, Any] = {
         "requests": len(records),
@@ -75,9 +88,15 @@ def summarise(records: Sequence[RequestRecord], facts: RunFacts) -> tuple[dict[s
         "resends": sum(record.resends for record in records),
         "by_input_tokens": _by_input_tokens(good, facts),
         "roofline": {**asdict(bound), "least_s": bound.least_s} if bound else None,
+        "window": None,
     }
-    summary.update(_rates(records, good, tokens, duration_s, facts))
-    summary["roofline_ratio"] = _per(bound.least_s if bound else None, duration_s)
+    summary.update(_rates(records, good, work, facts))
+    # The work of the requests sent in a window was done up to their last token, drain included.
+    took_s = work.duration_s if window is None else _makespan_s(records, good)
+    summary["roofline_ratio"] = _per(bound.least_s if bound else None, took_s)
+    if window is not None:
+        start_ns = facts.window[0] if facts.window else window[0]
+        summary["window"] = describe_window(everyone, records, start_ns, window)
     summary.update(_distributions(records, good, facts))
     return summary, dict(sorted(failures.items()))
 
@@ -98,9 +117,7 @@ def count_tokens(good: Sequence[RequestRecord]) -> TokenTotals:
     sources = {record.count_source for record in good}
     engine = (next(iter(sources)) or "usage") if len(sources) == 1 else "mixed"
 
-    def total(
-        said: Callable[[RequestRecord], int | None], local: Callable[[RequestRecord], int | None]
-    ) -> tuple[int | None, str | None]:
+    def total(said: _Count, local: _Count) -> tuple[int | None, str | None]:
         for count, source in ((said, engine), (local, "local")):
             whole = _sum(count(record) for record in good)
             if whole is not None:
@@ -124,9 +141,69 @@ def _per(amount: float | None, duration_s: float | None) -> float | None:
     return None if amount is None or not duration_s else amount / duration_s
 
 
-def _duration_s(records: Sequence[RequestRecord], good: Sequence[RequestRecord], facts: RunFacts) -> float | None:
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What was done in how long; `None`: not counted, or not over a time of its own."""
+
+    duration_s: float | None
+    input_tokens: float | None
+    output_tokens: float | None
+    input_characters: float | None
+    output_characters: float | None
+    requests: int
+    #: output tokens a second while every slot decodes
+    sustained: float | None
+    #: requests sent in the measured window
+    sent: int | None
+
+
+def _whole_work(
+    records: Sequence[RequestRecord], good: Sequence[RequestRecord], tokens: TokenTotals, facts: RunFacts
+) -> _Work:
+    """Everything, over the whole run."""
+    duration_s = _makespan_s(records, good)
     if facts.arrival_kind in CLOSED_ARRIVALS and facts.window is not None and good:
-        return (facts.window[1] - facts.window[0]) / 1e9 or None
+        duration_s = (facts.window[1] - facts.window[0]) / 1e9 or None
+    return _Work(
+        duration_s,
+        tokens.total_input,
+        tokens.total_output,
+        _sum(r.input_characters for r in good),
+        _sum(r.output_characters for r in good),
+        len(good),
+        sustained_tokens_per_s(records, facts.concurrency, duration_s),
+        None,
+    )
+
+
+def _windowed_work(all_good: Sequence[RequestRecord], sent: int, tokens: TokenTotals, window: tuple[int, int]) -> _Work:
+    """What arrived in the measured window, over its length; `tokens` says which of the counts holds."""
+    arrived = count_arrived(
+        all_good,
+        window,
+        inputs=_counter(tokens.input_source, lambda r: r.engine_input_tokens, lambda r: r.local_input_tokens),
+        outputs=_counter(tokens.output_source, lambda r: r.engine_output_tokens, lambda r: r.local_output_tokens),
+    )
+    length_s = (window[1] - window[0]) / 1e9
+    if not all_good or length_s <= 0:
+        return _Work(None, None, None, None, None, 0, None, None)
+    return _Work(
+        length_s,
+        arrived.input_tokens,
+        arrived.output_tokens,
+        arrived.input_characters,
+        arrived.output_characters,
+        arrived.requests,
+        _per(arrived.output_tokens, length_s),
+        sent,
+    )
+
+
+def _counter(source: str | None, said: _Count, local: _Count) -> _Count | None:
+    return None if source is None else local if source == "local" else said
+
+
+def _makespan_s(records: Sequence[RequestRecord], good: Sequence[RequestRecord]) -> float | None:
     sent = [record.sent_ns for record in records if record.sent_ns is not None]
     ends = [record.event_ns[-1] for record in good if record.event_ns]
     if not sent or not ends:
@@ -135,37 +212,39 @@ def _duration_s(records: Sequence[RequestRecord], good: Sequence[RequestRecord],
 
 
 def _rates(
-    records: Sequence[RequestRecord],
-    good: Sequence[RequestRecord],
-    tokens: TokenTotals,
-    duration_s: float | None,
-    facts: RunFacts,
+    records: Sequence[RequestRecord], good: Sequence[RequestRecord], work: _Work, facts: RunFacts
 ) -> dict[str, float | None]:
     both = None
-    if tokens.total_input is not None and tokens.total_output is not None:
-        both = tokens.total_input + tokens.total_output
-    output_rate = _per(tokens.total_output, duration_s)
+    if work.input_tokens is not None and work.output_tokens is not None:
+        both = work.input_tokens + work.output_tokens
+    output_rate = _per(work.output_tokens, work.duration_s)
     ended = [r for r in records if r.failure is None or r.failure.kind is not FailureKind.CANCELLED]
-    met = sum(_meets(record, facts) for record in good) if facts.has_slo else None
+    met = scheduled_met = None
+    if facts.has_slo:
+        met = sum(_meets(record, facts) for record in good)
+        if facts.arrival_kind not in CLOSED_ARRIVALS:
+            scheduled_met = sum(_meets(record, facts, record.send_lag_s or 0.0) for record in good)
     return {
-        "duration_s": duration_s,
-        "input_tokens_per_s": _per(tokens.total_input, duration_s),
+        "duration_s": work.duration_s,
+        "input_tokens_per_s": _per(work.input_tokens, work.duration_s),
         "output_tokens_per_s": output_rate,
-        "total_tokens_per_s": _per(both, duration_s),
+        "total_tokens_per_s": _per(both, work.duration_s),
         "output_tokens_per_s_per_gpu": None if output_rate is None else output_rate / facts.gpus,
-        "sustained_output_tokens_per_s": sustained_tokens_per_s(records, facts.concurrency, duration_s),
-        "requests_per_s": _per(len(good), duration_s),
-        "goodput_requests_per_s": _per(met, duration_s),
+        "sustained_output_tokens_per_s": work.sustained,
+        "requests_per_s": _per(work.requests, work.duration_s),
+        "sent_requests_per_s": _per(work.sent, work.duration_s),
+        "goodput_requests_per_s": _per(met, work.duration_s),
+        "scheduled_goodput_requests_per_s": _per(scheduled_met, work.duration_s),
         "failure_rate": (len(ended) - len(good)) / len(ended) if ended else None,
-        "output_characters_per_s": _per(_sum(r.output_characters for r in good), duration_s),
-        "input_characters_per_s": _per(_sum(r.input_characters for r in good), duration_s),
+        "output_characters_per_s": _per(work.output_characters, work.duration_s),
+        "input_characters_per_s": _per(work.input_characters, work.duration_s),
     }
 
 
-def _meets(record: RequestRecord, facts: RunFacts) -> bool:
-    """Every limit given is kept. A one-token output has no TPOT, and keeps any."""
+def _meets(record: RequestRecord, facts: RunFacts, lag_s: float = 0.0) -> bool:
+    """Every limit given is kept, `lag_s` added to what counts from the send. A one-token output keeps any TPOT."""
     pairs = ((record.ttft_s, facts.slo_ttft_s), (record.e2e_s, facts.slo_e2e_s))
-    if any(limit is not None and (took is None or took > limit) for took, limit in pairs):
+    if any(limit is not None and (took is None or took + lag_s > limit) for took, limit in pairs):
         return False
     if facts.slo_tpot_s is None or record.output_tokens == 1:
         return True

@@ -89,6 +89,44 @@ def schedule(
     return Schedule(offsets, arrival.max_concurrency, span_ns=span_ns)
 
 
+def measured_window(
+    planned: Schedule, window: tuple[int, int], *, ramp_up_s: float | None, unsent: int
+) -> tuple[int, int] | None:
+    """From the end of the ramp-up to the planned end of sending, ns on the window's clock.
+
+    Args:
+        planned: when requests were to be sent.
+        window: start and end of the whole window, the drain included.
+        ramp_up_s: first part that is not measured.
+        unsent: requests that a closed loop's duration left over.
+
+    Returns:
+        The measured part. Its end may be early, where the last send says more than the plan. `None`: all is measured:
+        a burst, and a closed loop without ramp-up.
+    """
+    if planned.span_ns == 0 or (planned.span_ns is None and ramp_up_s is None):
+        return None
+    # A closed loop that ran out of requests before its time ended with its last one, wherever that was.
+    by_duration_ns = planned.send_until_ns if unsent else None
+    start, end = window
+    return start + _ns(ramp_up_s or 0), min(start + (planned.span_ns or by_duration_ns or 0), end)
+
+
+def window_notes(planned: Schedule, window: tuple[int, int], *, duration_s: float | None, unsent: int) -> list[str]:
+    """What the reader of a result must know of a window that is not what was asked for; arguments as above."""
+    notes = []
+    shorter = planned.span_ns is not None and planned.span_ns < _ns(duration_s or 0)
+    if shorter or (planned.send_until_ns is not None and not unsent):
+        notes.append(f"every request was sent before the {duration_s:g} s were over: allow more of them")
+    drain_ns = window[1] - window[0] - (planned.span_ns or 0)
+    if planned.span_ns and drain_ns > planned.span_ns:
+        notes.append(
+            f"answers came for {drain_ns / 1e9:.1f} s after {planned.span_ns / 1e9:.1f} s of sending: "
+            "rates of so short a window say little of the engine; send for longer"
+        )
+    return notes
+
+
 def _cut(moments: Iterator[float], requests: int, duration_s: float | None, *, even: bool) -> tuple[array[int], int]:
     """The first `requests` moments, those before the duration alone, and the length of the sending; ns."""
     offsets = array("q")
