@@ -19,8 +19,8 @@ from bench_runner.measure.evidence import Evidence
 from bench_runner.measure.record import RequestRecord, record_of
 from bench_runner.measure.summary import RunFacts, summarise
 from bench_runner.outcome import Notebook, RunOutcome
-from bench_runner.plan.spec import FixedPrompt, RunSpec, SyntheticPrompts
 from bench_runner.plan.arrival import measured_window, window_notes
+from bench_runner.plan.spec import FixedPrompt, RunSpec, SyntheticPrompts
 from bench_runner.plan.tokenizer import (
     ApproximateTokenizer,
     LocalTokenizer,
@@ -132,6 +132,14 @@ class _Batch:
             context_tokens=stated or (shape.context if shape else None),
             overhead=self.overhead,
         )
+        sending_s = (drawn.schedule.span_ns or drawn.schedule.send_until_ns or 0) / 1e9
+        if sending_s >= spec.limits.run_timeout_s:
+            raise SpecError(
+                f"requests are sent for {sending_s:g} s, and the run may take {spec.limits.run_timeout_s:g} s; "
+                "raise limits.run_timeout_s, or send for less",
+                field="limits.run_timeout_s",
+            )
+        return drawn
 
     @contextmanager
     def send(self, drawn: DrawnWorkload) -> Iterator[LoadOutcome]:
@@ -149,14 +157,6 @@ class _Batch:
                 LoadPlan(
                     origin=self.target.origin,
                     requests=tuple(self._encode(drawn)),
-        sending_s = (drawn.schedule.span_ns or drawn.schedule.send_until_ns or 0) / 1e9
-        if sending_s >= spec.limits.run_timeout_s:
-            raise SpecError(
-                f"requests are sent for {sending_s:g} s, and the run may take {spec.limits.run_timeout_s:g} s; "
-                "raise limits.run_timeout_s, or send for less",
-                field="limits.run_timeout_s",
-            )
-        return drawn
                     offsets_ns=planned.offsets_ns,
                     concurrency=planned.concurrency,
                     socket=SocketPolicy(policy.connections == "fresh", policy.quick_ack),
@@ -196,6 +196,8 @@ class _Batch:
         by_duration = drawn.schedule.send_until_ns is not None and outcome.ended == "complete"
         local = self.tokenizer if isinstance(self.tokenizer, LocalTokenizer) else None
         for capture, planned in zip(outcome.captures(), drawn.requests, strict=True):
+            if by_duration and capture.ended == "cancelled" and not capture.sent_ns:
+                continue
             completion = self.target.dialect.decode(capture)
             record = record_of(
                 capture,
@@ -216,8 +218,6 @@ def _choose_tokenizer(spec: RunSpec, target: OpenTarget) -> Tokenizer:
         local = open_tokenizer(spec.target.tokenizer, adds_bos=adds_bos)
         counted = target.facts.probe.get("input_tokens")
         if isinstance(counted, int) and target.endpoint is not Endpoint.CHAT:
-            if by_duration and capture.ended == "cancelled" and not capture.sent_ns:
-                continue
             check_match(local, PROBE_PROMPT, counted)
         return local
     if target.tokenize(PROBE_PROMPT) is None:
@@ -311,6 +311,8 @@ def _environment(spec: RunSpec, target: OpenTarget, tokenizer: Tokenizer) -> dic
 
 def _facts(spec: RunSpec, outcome: LoadOutcome, drawn: DrawnWorkload, *, sent: int) -> RunFacts:
     slo = spec.slo
+    window = outcome.window_start_ns, outcome.window_end_ns
+    unsent = len(drawn.requests) - sent
     return RunFacts(
         arrival_kind=spec.workload.arrival.kind,
         window=window,
@@ -346,8 +348,6 @@ def _evidence(
         approximate_prompts=not batch.tokenizer.exact,
         distinct_prompts=distinct,
         shared_prefix_tokens=batch.overhead,
-    window = outcome.window_start_ns, outcome.window_end_ns
-    unsent = len(drawn.requests) - sent
         cpu_s=outcome.cpu_s,
         wall_s=outcome.wall_s,
         max_lag_s=outcome.max_lag_s,
