@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 from pydantic_core import PydanticCustomError
 
@@ -57,3 +58,21 @@ def refuse_unstorable(value: object) -> object:
     for path, fault in faults(value):
         raise PydanticCustomError("unstorable", "{fault}", {"path": path, "fault": fault})
     return value
+
+
+def storable(value: Any) -> Any:
+    """Plain JSON types as every database and every answer can carry them, for what an engine may have said.
+
+    NUL becomes U+FFFD, half a surrogate pair "?", a number without an end `None`.
+    """
+    match value:
+        case str():
+            return value.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {storable(key): storable(item) for key, item in value.items()}
+        case list() | tuple():
+            return [storable(item) for item in value]
+        case _:
+            return value

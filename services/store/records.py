@@ -7,6 +7,8 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from services.domain.text import storable
+
 #: How `records.data` is packed, kept beside it so that a later packing can be told from this one.
 PACKING = "zlib-jsonl"
 
@@ -19,7 +21,7 @@ def pack(rows: Iterable[Mapping[str, Any]]) -> tuple[bytes, int]:
     parts: list[bytes] = []
     count = 0
     for row in rows:
-        parts.append(deflate.compress(json.dumps(row, separators=(",", ":")).encode() + b"\n"))
+        parts.append(deflate.compress(json.dumps(storable(row), separators=(",", ":")).encode() + b"\n"))
         count += 1
     parts.append(deflate.flush())
     return b"".join(parts), count

@@ -27,7 +27,9 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
 )
+from sqlalchemy.sql.operators import OperatorType
 
+from services.domain.text import storable
 from services.store.rows import RunMetrics
 
 
@@ -59,9 +61,22 @@ class Words(TypeDecorator[str]):
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         """Without NUL and half surrogate pairs."""
-        if value is None:
-            return None
-        return value.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+        return None if value is None else str(storable(value))
+
+
+class Document(TypeDecorator[Any]):
+    """JSON in which any text may stand: every string in it is cleaned as `Words` are, and every number is finite."""
+
+    impl = JSON
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        """Without what the database, or the JSON of an answer, cannot carry."""
+        return storable(value)
+
+    def coerce_compared_value(self, op: OperatorType | None, value: Any) -> Any:
+        """Keys and indices of a document are compared as JSON has it."""
+        return self.impl_instance.coerce_compared_value(op, value)
 
 
 metadata = MetaData(
@@ -84,8 +99,8 @@ jobs = Table(
     metadata,
     Column("id", Words, primary_key=True),
     Column("name", Words, nullable=False),
-    Column("spec", JSON, nullable=False),
-    Column("labels", JSON, nullable=False),
+    Column("spec", Document, nullable=False),
+    Column("labels", Document, nullable=False),
     Column("priority", Integer, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("cancel_requested_at", UtcTime),
@@ -125,7 +140,7 @@ runs = Table(
     Column("spec_digest", Words, nullable=False),
     Column("workload_digest", Words),
     Column("simulated", Boolean),
-    Column("resources", JSON, nullable=False),
+    Column("resources", Document, nullable=False),
     Column("lengths_from", Words, ForeignKey("runs.id")),
     Column("created_at", UtcTime, nullable=False),
     Column("started_at", UtcTime),
@@ -137,12 +152,12 @@ runs = Table(
     Column("worker", Words),
     Column("lease_expires_at", UtcTime),
     Column("cancel_requested", Boolean, nullable=False),
-    Column("progress", JSON(none_as_null=True)),
+    Column("progress", Document(none_as_null=True)),
     #: attempt whose result this row shows; NULL: there is none. Set once
     Column("result_attempt", Integer),
     Column("validity", Words),
-    Column("reason_codes", JSON, nullable=False),
-    Column("failures", JSON(none_as_null=True)),
+    Column("reason_codes", Document, nullable=False),
+    Column("failures", Document(none_as_null=True)),
     Column("error", Words),
     *(Column(name, BigInteger if name in COUNTED else Double) for name in RunMetrics.__dataclass_fields__),
     UniqueConstraint("job_id", "position"),
@@ -159,9 +174,9 @@ documents = Table(
     metadata,
     _id("runs.id", primary_key=True),
     #: RunSpec as it was queued
-    Column("spec", JSON, nullable=False),
+    Column("spec", Document, nullable=False),
     #: RunResult; NULL until there is one
-    Column("result", JSON(none_as_null=True)),
+    Column("result", Document(none_as_null=True)),
 )
 
 records = Table(
@@ -221,7 +236,7 @@ targets = Table(
     metadata,
     Column("name", Words, primary_key=True),
     Column("engine", Words, nullable=False),
-    Column("spec", JSON, nullable=False),
+    Column("spec", Document, nullable=False),
     Column("description", Words, nullable=False),
     Column("created_at", UtcTime, nullable=False),
 )

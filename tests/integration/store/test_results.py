@@ -10,10 +10,12 @@ from engines.clock import sleep_s
 from services.domain.errors import NotFound
 from services.store.database import Database
 from services.store.gauges import latest_for_metrics, queue_depth, running_progress, state_counts
+from services.store.jobs import get_job
 from services.store.queue import claim, release, renew
 from services.store.results import finish
 from services.store.rows import ClaimedRun, RunStatus
 from services.store.runs import get_records, get_run
+from services.store.summaries import summaries_of_job
 from tests.fakes.jobs import planned, put, record, result, run_spec
 
 
@@ -112,6 +114,27 @@ def test_words_that_no_database_carries_are_kept_readable(database: Database) ->
     claimed = must_claim(database)
     assert finish(database, claimed, result("failed", error="nul \x00 and half \ud800"), [])
     assert get_run(database, claimed.run_id).run.error == "nul \ufffd and half ?"
+
+
+def test_documents_and_records_that_no_database_carries_are_kept_readable(database: Database) -> None:
+    """A result from an older version's spool may hold anything an engine said."""
+    unclean = result(
+        environment={"simulated": True, "version": "=1.0\x00\ud800", "\x00": [float("nan")]},
+        summary={"output_tokens_per_s": 1.0, "said": "\ud800"},
+        failures={"k\x00": 1},
+    )
+    job = put(database, spec={"name": "\x00\udfff"})
+    claimed = must_claim(database)
+    assert renew(database, claimed, {"stage": "\x00"}, 300.0).owned
+    assert finish(database, claimed, unclean, [record(0) | {"failure_message": "\x00\ud800", "ttft_s": float("inf")}])
+    detail = get_run(database, claimed.run_id)
+    assert detail.result is not None
+    assert detail.result["environment"] == {"simulated": True, "version": "=1.0\ufffd?", "\ufffd": [None]}
+    assert detail.run.failures == {"k\ufffd": 1}
+    (kept,) = get_records(database, claimed.run_id)
+    assert (kept["failure_message"], kept["ttft_s"]) == ("\ufffd?", None)
+    assert summaries_of_job(database, job.id)[claimed.run_id]["said"] == "?"
+    assert get_job(database, job.id).spec == {"name": "\ufffd?"}
 
 
 def test_a_run_without_records_gives_none_and_an_unknown_one_is_named(database: Database) -> None:
