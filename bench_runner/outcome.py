@@ -17,8 +17,10 @@ from bench_runner.measure.validity import judge
 from bench_runner.plan.spec import RunSpec, digest
 from engines.clock import utc_now
 
-#: Raw bytes kept of one response: enough for any error page and the tail of a broken stream.
+#: Raw bytes kept of one response: its head and, of a longer one, as much of its end, where a stream broke.
 MOST_RAW_BYTES = 256 * 1024
+#: stands where the middle was left out
+RAW_GAP = b"\n[...]\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,9 @@ class Notebook:
             record = replace(record, failure=failure)
         self.records.append(record)
         if raw and (self.spec.keep_raw or not record.ok):
-            kept = raw[:MOST_RAW_BYTES].decode("utf-8", "surrogateescape")
+            if len(raw) > MOST_RAW_BYTES:
+                raw = raw[: MOST_RAW_BYTES // 2] + RAW_GAP + raw[-MOST_RAW_BYTES // 2 :]
+            kept = raw.decode("utf-8", "surrogateescape")
             self.raw[record.index] = self.redact(kept).encode("utf-8", "surrogateescape")
 
     def close(self, error: RunError | None) -> RunOutcome:

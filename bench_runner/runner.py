@@ -5,6 +5,7 @@ run(spec) ─▶ open_target ─▶ draw ─▶ warm up ─▶ drive ─▶ deco
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ from bench_runner.plan.tokenizer import (
 )
 from bench_runner.plan.workload import MEASURED, DrawnWorkload, draw
 from engines.catalog import encode_request
-from engines.clock import sleep_s, utc_now
+from engines.clock import monotonic_ns, sleep_s, utc_now
 from engines.contract import Endpoint, GenerationRequest, WireRequest
 from engines.errors import (
     EngineError,
@@ -45,6 +46,8 @@ from engines.errors import (
 from engines.models import find_model
 from engines.probe import PROBE_PROMPT
 from engines.target import OpenTarget, Site, open_target
+
+log = logging.getLogger(__name__)
 
 #: Two warm-up batches in a row that differ by no more end an automatic warm-up …
 WARM_AGREEMENT = 0.02
@@ -71,19 +74,31 @@ def run(spec: RunSpec, *, control: RunControl, site: Site) -> RunOutcome:
         error = raised
     except EngineError as raised:
         error = _translated(raised)
+    except Exception as raised:
+        # A fault of ours. The run still ends, with what was measured until then.
+        log.exception("run broke")
+        error = RunError(f"internal error: {type(raised).__name__}: {raised}")
     control.stage = "done"
     return notebook.close(error)
 
 
 def _carry_out(spec: RunSpec, control: RunControl, site: Site, notebook: Notebook) -> None:
     control.stage = "opening"
-    overlay = spec.workload.lengths == "overlay"
-    with open_target(spec.target, site, should_stop=lambda: control.cancelled, overlay=overlay) as target:
+    with open_target(
+        spec.target,
+        site,
+        should_stop=lambda: control.cancelled,
+        probe_timeout_s=spec.limits.request_timeout_s,
+        overlay=spec.workload.lengths == "overlay",
+    ) as target:
+        deadline_ns = monotonic_ns() + int(spec.limits.run_timeout_s * 1e9)
         notebook.redact = target.redact
+        _check_engine(target)
         control.stage = "planning"
-        tokenizer = _choose_tokenizer(spec, target)
+        tokenizer = _choose_tokenizer(spec, target, control)
         notebook.environment = _environment(spec, target, tokenizer)
-        batch = _Batch(spec, target, tokenizer, _template_tokens(target, tokenizer), control, site.state_dir)
+        overhead = _template_tokens(target, tokenizer)
+        batch = _Batch(spec, target, tokenizer, overhead, control, site.state_dir, deadline_ns)
         drawn = batch.draw(MEASURED)
         notebook.prompts_digest = drawn.digest
         notebook.notes += drawn.notes
@@ -116,6 +131,8 @@ class _Batch:
     overhead: int
     control: RunControl
     state_dir: Path
+    #: when the run's own time limit runs out
+    deadline_ns: int
 
     def draw(self, stream: str) -> DrawnWorkload:
         """The requests of the batch of that name."""
@@ -146,6 +163,9 @@ class _Batch:
         """Drive the target with the batch; its captures are there until the block ends."""
         spec, limits = self.spec, self.spec.limits
         planned = drawn.schedule
+        left_s = (self.deadline_ns - monotonic_ns()) / 1e9
+        if left_s <= 0:
+            raise _out_of_time()
         policy = spec.workload.socket
         try:
             self.state_dir.mkdir(parents=True, exist_ok=True)
@@ -162,7 +182,7 @@ class _Batch:
                     socket=SocketPolicy(policy.connections == "fresh", policy.quick_ack),
                     request_timeout_s=limits.request_timeout_s,
                     connect_timeout_s=limits.connect_timeout_s,
-                    run_timeout_s=limits.run_timeout_s,
+                    run_timeout_s=left_s,
                     spool=Path(folder),
                     think_ns=planned.think_ns,
                     send_until_ns=planned.send_until_ns,
@@ -211,7 +231,16 @@ class _Batch:
             yield record, capture.body
 
 
-def _choose_tokenizer(spec: RunSpec, target: OpenTarget) -> Tokenizer:
+def _check_engine(target: OpenTarget) -> None:
+    """A simulated engine says which one it plays; under another's name its figures would be that one's."""
+    played = (target.facts.simulation or {}).get("engine")
+    if played is not None and played != target.engine.name:
+        raise SpecError(
+            f"{target.origin.url} simulates {played}, not {target.engine.name}; mend engine", field="target.engine"
+        )
+
+
+def _choose_tokenizer(spec: RunSpec, target: OpenTarget, control: RunControl) -> Tokenizer:
     """The model's own file where one is given, else the engine's /tokenize, else an estimate."""
     adds_bos = target.engine.capabilities.adds_bos
     if spec.target.tokenizer is not None:
@@ -224,6 +253,8 @@ def _choose_tokenizer(spec: RunSpec, target: OpenTarget) -> Tokenizer:
         return ApproximateTokenizer()
 
     def tokenize(text: str) -> tuple[int, ...]:
+        if control.cancelled:
+            raise RunCancelled("cancelled while prompts were drawn")
         ids = target.tokenize(text)
         if ids is None:
             raise TargetUnavailable(f"{target.origin.url} stopped answering /tokenize", field="target.tokenizer")
@@ -254,6 +285,9 @@ def _warm_up(batch: _Batch, notebook: Notebook) -> None:
         _raise_early_end(outcome)
         summary, _ = summarise(records, _facts(batch.spec, outcome, drawn, sent=len(records)))
         rates.append(summary["output_tokens_per_s"])
+        if not summary["successes"]:
+            notebook.notes.append(f"warm-up given up: every request of batch {len(rates)} failed")
+            return
         if wanted == "auto" and _agree(rates):
             return
     if wanted == "auto":
@@ -365,7 +399,11 @@ def _raise_early_end(outcome: LoadOutcome) -> None:
         case "lapsed":
             raise RunCancelled("the lease lapsed, so the load stopped; what was measured until then is kept")
         case "timeout":
-            raise LoadFailed("the run's own time limit ran out (limits.run_timeout_s)", field="limits.run_timeout_s")
+            raise _out_of_time()
+
+
+def _out_of_time() -> LoadFailed:
+    return LoadFailed("the run's own time limit ran out (limits.run_timeout_s)", field="limits.run_timeout_s")
 
 
 def _translated(error: EngineError) -> RunError:

@@ -316,6 +316,7 @@ class Limits(Spec):
     """When to stop waiting."""
 
     request_timeout_s: Seconds = 600.0
+    #: from the open target to the window's end: planning and warm-up included
     run_timeout_s: Seconds = 3600.0
     connect_timeout_s: Seconds = 10.0
 

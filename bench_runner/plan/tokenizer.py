@@ -16,7 +16,6 @@ from typing import Any, Protocol
 import tokenizers
 
 from bench_runner.errors import TokenizerError
-from engines.errors import EngineError
 
 _FIELD = "target.tokenizer"
 _MEND = (
@@ -117,7 +116,7 @@ class RemoteTokenizer:
         """Ids of `text` as the engine gives them."""
         try:
             ids = self._tokenize(text)
-        except (EngineError, OSError, ValueError) as error:
+        except (OSError, ValueError) as error:
             raise TokenizerError(
                 f"{self.name} did not count a prompt: {error}; give the model's tokenizer.json to count locally",
                 field=_FIELD,

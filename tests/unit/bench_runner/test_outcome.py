@@ -7,7 +7,7 @@ import json
 
 from bench_runner.errors import LoadFailed, RunCancelled, TargetFailed
 from bench_runner.measure.summary import RunFacts
-from bench_runner.outcome import MOST_RAW_BYTES, Notebook
+from bench_runner.outcome import MOST_RAW_BYTES, RAW_GAP, Notebook
 from bench_runner.plan.spec import RunSpec
 from engines.clock import utc_now
 from engines.contract import Failure, FailureKind
@@ -41,9 +41,10 @@ def test_no_token_and_no_half_character_gets_into_a_result() -> None:
 def test_raw_responses_are_kept_of_failures_and_of_all_on_request() -> None:
     book = notebook()
     book.keep(make_record(0), b"fine")
-    book.keep(make_record(1, failure=FailureKind.TIMEOUT), b"x" * (MOST_RAW_BYTES + 1))
+    book.keep(make_record(1, failure=FailureKind.TIMEOUT), b"head" + b"x" * MOST_RAW_BYTES + b"tail")
     book.keep(make_record(2, failure=FailureKind.CONNECT), b"")
-    assert {index: len(raw) for index, raw in book.raw.items()} == {1: MOST_RAW_BYTES}
+    assert {index: len(raw) for index, raw in book.raw.items()} == {1: MOST_RAW_BYTES + len(RAW_GAP)}
+    assert (book.raw[1][:4], book.raw[1][-4:]) == (b"head", b"tail")
     thorough = notebook(run_spec().model_copy(update={"keep_raw": True}))
     thorough.keep(make_record(0), b"fine")
     assert thorough.raw == {0: b"fine"}

@@ -142,13 +142,21 @@ def test_the_engine_s_own_bos_is_found_out(open_family: Callable[[str], LocalTok
 
 @pytest.mark.parametrize(
     "error",
-    [ConnectionRefusedError("refused"), TargetUnavailable("gone"), ValueError("not JSON"), TimeoutError("slow")],
+    [ConnectionRefusedError("refused"), ValueError("not JSON"), TimeoutError("slow")],
 )
 def test_an_engine_that_does_not_answer(error: Exception) -> None:
     def tokenize(text: str) -> tuple[int, ...]:
         raise error
 
     with pytest.raises(TokenizerError, match=f"did not count a prompt: {error}.*give the model's tokenizer.json"):
+        RemoteTokenizer(tokenize)
+
+
+def test_a_target_that_went_away_is_no_fault_of_its_tokenizer() -> None:
+    def tokenize(text: str) -> tuple[int, ...]:
+        raise TargetUnavailable("gone")
+
+    with pytest.raises(TargetUnavailable, match="gone"):
         RemoteTokenizer(tokenize)
 
 
