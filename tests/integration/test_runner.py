@@ -1,0 +1,123 @@
+"""The runner against a simulated engine: what ends a run early, and what is kept then."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench_runner import runner
+from bench_runner.errors import LoadFailed, RunCancelled, RunError, SpecError
+from bench_runner.load.contract import RunControl
+from bench_runner.outcome import RunOutcome
+from bench_runner.plan.spec import RunSpec
+from engines.clock import sleep_s
+from engines.simulated.start import SimulatedServer, simulated_engine
+from engines.target import Site
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[SimulatedServer]:
+    with simulated_engine("vllm-mistral-7b", speed=10) as running:
+        yield running
+
+
+def spec(
+    server: SimulatedServer, *, engine: str = "vllm", limits: dict[str, Any] | None = None, **load: Any
+) -> RunSpec:
+    workload = {
+        "requests": 8,
+        "prompts": {"kind": "synthetic", "input_tokens": {"kind": "fixed", "tokens": 16}},
+        "output_tokens": {"kind": "fixed", "tokens": 8},
+    }
+    return RunSpec.model_validate(
+        {
+            "target": {"engine": engine, "model": server.model, "reach": {"kind": "attached", "url": server.url}},
+            "workload": workload | load,
+            "limits": limits or {},
+            "seed": len(server.truth()),
+        }
+    )
+
+
+def run(asked: RunSpec, site: Path, control: RunControl | None = None) -> RunOutcome:
+    return runner.run(asked, control=control or RunControl(), site=Site(site))
+
+
+def test_a_good_run_leaves_nothing_behind(server: SimulatedServer, tmp_path: Path) -> None:
+    outcome = run(spec(server), tmp_path)
+    assert outcome.error is None
+    assert outcome.result.summary["total_output_tokens"] == 64
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_simulated_engine_is_not_measured_under_another_s_name(server: SimulatedServer, tmp_path: Path) -> None:
+    outcome = run(spec(server, engine="sglang"), tmp_path)
+    assert isinstance(outcome.error, SpecError)
+    assert outcome.error.field == "target.engine"
+    assert outcome.result.outcome == "failed"
+
+
+def test_the_time_limit_is_the_whole_run_s(server: SimulatedServer, tmp_path: Path) -> None:
+    slow = {"output_tokens": {"kind": "fixed", "tokens": 200}, "warmup_batches": 50}
+    outcome = run(spec(server, limits={"run_timeout_s": 2.0}, **slow), tmp_path)
+    assert isinstance(outcome.error, LoadFailed)
+    assert outcome.error.field == "limits.run_timeout_s"
+    batches = outcome.result.environment["warmup_output_tokens_per_s"]
+    assert 0 < len(batches) < 50
+
+
+def test_a_warm_up_in_which_all_fails_is_given_up(server: SimulatedServer, tmp_path: Path) -> None:
+    # The probe must pass, so the fault is set while the run is already planning.
+    control = RunControl()
+    breaker = threading.Thread(target=_break_once_planning, args=(server, control))
+    breaker.start()
+    try:
+        outcome = run(spec(server, requests=200, warmup_batches=6), tmp_path, control)
+        breaker.join()
+    finally:
+        server.set_faults()
+    assert len(outcome.result.environment["warmup_output_tokens_per_s"]) == 1
+    assert any("warm-up given up" in note for note in outcome.result.notes)
+    assert outcome.result.failures == {"rejected": 200}
+    assert outcome.result.validity.state == "INVALID"
+
+
+def _break_once_planning(server: SimulatedServer, control: RunControl) -> None:
+    while control.stage in ("planned", "opening"):
+        sleep_s(0.001)
+    server.set_faults({"kind": "status", "status": 500})
+
+
+def test_cancel_is_heard_while_prompts_are_drawn(server: SimulatedServer, tmp_path: Path) -> None:
+    control = RunControl()
+    canceller = threading.Thread(target=_cancel_once_planning, args=(control,))
+    canceller.start()
+    outcome = run(spec(server, requests=20_000), tmp_path, control)
+    canceller.join()
+    assert isinstance(outcome.error, RunCancelled)
+    assert outcome.records == ()
+    assert outcome.result.outcome == "cancelled"
+
+
+def _cancel_once_planning(control: RunControl) -> None:
+    while control.stage in ("planned", "opening"):
+        sleep_s(0.001)
+    control.cancel()
+
+
+def test_a_fault_of_ours_ends_the_run_and_is_told(
+    server: SimulatedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr(runner, "_choose_tokenizer", broken)
+    outcome = run(spec(server), tmp_path)
+    assert isinstance(outcome.error, RunError)
+    assert "ZeroDivisionError" in (outcome.result.error or "")
+    assert outcome.result.validity.state == "INVALID"
+    assert "run broke" in caplog.text
