@@ -45,6 +45,10 @@ FAILURE_PRECEDENCE = (
 )
 
 
+#: Finish reasons of an output that ended before its length by itself, as OpenAI's routes and TGI's own name them.
+EARLY_STOPS = ("stop", "eos_token", "stop_sequence")
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why one request failed."""

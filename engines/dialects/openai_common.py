@@ -3,8 +3,9 @@
 Chunks are not tokens. How many tokens a chunk carried is known from its token ids, or from running usage, which is
 told apart from usage that comes once at the end: it is on every chunk that has text. Where neither is there, a
 chunk with text counts as an event of unknown tokens, and a chunk without text as none (it may be part of a character,
-or nothing: the wire does not tell). Choices beyond the first are taken as they come: the tokens of all of them count,
-as the engine's own usage does, and each must have a finish reason.
+or nothing: the wire does not tell), but for one: the chunk that ends an output may carry its last token, which has no
+text (EOS), and does where the engine counted just that one more. Choices beyond the first are taken as they come: the
+tokens of all of them count, as the engine's own usage does, and each must have a finish reason.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from engines.contract import Capture, Completion
+from engines.contract import EARLY_STOPS, Capture, Completion
 from engines.dialects.reading import Tally, count, understand
 
 #: generated text of one choice: (choice) -> text; "" where it has none
@@ -31,6 +32,8 @@ class Chunk:
     ids: int
     #: running completion tokens of its choice, -1 where the chunk has no usage
     running: int
+    #: the finish reason it brought, `None` where it brought none
+    finish: str | None
 
 
 @dataclass(slots=True)
@@ -41,8 +44,12 @@ class Chunks:
 
     def settle(self, tally: Tally) -> None:
         """Turns chunks into token events."""
-        is_running = all(row.running >= 0 for row in self.rows if row.has_text)
+        # A server that says 0 beside every text keeps no running count.
+        is_running = all(row.running >= 0 for row in self.rows if row.has_text) and any(
+            r.running > 0 for r in self.rows
+        )
         before: dict[int, int] = {}
+        tokens_of = []
         for row in self.rows:
             tokens = row.ids
             if is_running and row.running >= 0:
@@ -50,8 +57,28 @@ class Chunks:
                 before[row.choice] = row.running
                 if tokens < 0 and gained >= 0:
                     tokens = gained
-            if row.has_text or tokens > 0:
+            tokens_of.append(tokens)
+        silent = self._silent_ends(tokens_of, tally.output_tokens)
+        for place, (row, tokens) in enumerate(zip(self.rows, tokens_of, strict=True)):
+            if place in silent:
+                tally.add_event(row.read, 1)
+            elif row.has_text or tokens > 0:
                 tally.add_event(row.read, tokens)
+
+    def _silent_ends(self, tokens_of: list[int], counted: int | None) -> set[int]:
+        """Chunks that end a choice with a token that has no text, such as EOS: the one token an event is missing for.
+
+        Where chunks do not tell their tokens, an end at the length asked for proves none: a chunk may have had two.
+        """
+        events = [t for row, t in zip(self.rows, tokens_of, strict=True) if row.has_text or t > 0]
+        known = -1 not in events
+        ends = {
+            place
+            for place, (row, tokens) in enumerate(zip(self.rows, tokens_of, strict=True))
+            if not row.has_text and tokens < 0 and row.finish and (known or row.finish in EARLY_STOPS)
+        }
+        missing = (counted or 0) - sum(1 if tokens < 0 else tokens for tokens in events)
+        return ends if events and len(ends) == missing else set()
 
 
 def decode_openai(capture: Capture, delta_text: TextOf, answer_text: TextOf) -> Completion:
@@ -68,22 +95,22 @@ def decode_openai(capture: Capture, delta_text: TextOf, answer_text: TextOf) -> 
         choices = _choices(tally, value, delta_text)
         usage = _take_usage(tally, value)
         running = -1 if usage is None or len(choices) != 1 else usage
-        chunks.rows += [Chunk(read, index, bool(text), ids, running) for index, text, ids in choices]
+        chunks.rows += [Chunk(read, index, bool(text), ids, running, reason) for index, text, ids, reason in choices]
 
     def take_answer(tally: Tally, value: dict[str, Any], read: int) -> None:
         choices = _choices(tally, value, answer_text)
         _take_usage(tally, value)
         tokens = tally.output_tokens
         if tokens is None:
-            tokens = sum(ids for _, _, ids in choices) if all(ids >= 0 for _, _, ids in choices) else -1
-        if tokens > 0 or any(text for _, text, _ in choices):
+            tokens = sum(choice[2] for choice in choices) if all(choice[2] >= 0 for choice in choices) else -1
+        if tokens > 0 or any(choice[1] for choice in choices):
             tally.add_event(read, tokens)
 
     return understand(capture, take_event, take_answer, chunks.settle)
 
 
-def _choices(tally: Tally, value: dict[str, Any], text_of: TextOf) -> list[tuple[int, str, int]]:
-    """(index, generated text, number of token ids or -1) of each choice, tallied."""
+def _choices(tally: Tally, value: dict[str, Any], text_of: TextOf) -> list[tuple[int, str, int, str | None]]:
+    """(index, generated text, number of token ids or -1, finish reason) of each choice, tallied."""
     model = value.get("model")
     if isinstance(model, str) and model:
         tally.model = model
@@ -102,9 +129,11 @@ def _choices(tally: Tally, value: dict[str, Any], text_of: TextOf) -> list[tuple
         if text:
             tally.add_text(index, text)
         # An empty finish reason is how TGI says that there is none yet.
-        tally.add_finish(index, choice.get("finish_reason"))
+        reason = choice.get("finish_reason")
+        tally.add_finish(index, reason)
         ids = choice.get("token_ids")
-        found.append((index, text, _take_ids(tally, ids) if isinstance(ids, list) else -1))
+        counted = _take_ids(tally, ids) if isinstance(ids, list) else -1
+        found.append((index, text, counted, reason if isinstance(reason, str) and reason else None))
     return found
 
 

@@ -79,6 +79,13 @@ class Tally:
         return text
 
     @property
+    def arrived(self) -> int | None:
+        """Tokens that came: as many as there are ids, or as all events tell together; `None` where that is unknown."""
+        if self.token_ids is not None:
+            return len(self.token_ids)
+        return sum(self.event_tokens) if self.event_tokens and -1 not in self.event_tokens else None
+
+    @property
     def finish_reason(self) -> str | None:
         """The first choice's, or the first that is not a usual one; `None` where a choice has none."""
         reasons = [self.finish_reasons[choice] for choice in sorted(self.finish_reasons)]
@@ -268,9 +275,9 @@ def _failure(capture: Capture, parsed: ParsedResponse, tally: Tally) -> Failure 
         return Failure(FailureKind.MALFORMED, clean(tally.malformed), status)
     if reason is None:
         return Failure(FailureKind.INCOMPLETE, "ended without a finish reason", status)
-    told = tally.output_tokens
-    if tally.token_ids is not None and told is not None and len(tally.token_ids) < told:
-        text = f"{len(tally.token_ids)} tokens arrived, the engine counted {told}"
+    told, arrived = tally.output_tokens, tally.arrived
+    if arrived is not None and told is not None and arrived < told:
+        text = f"{arrived} tokens arrived, the engine counted {told}"
         return Failure(FailureKind.INCOMPLETE, text, status)
     return None
 

@@ -498,3 +498,53 @@ def test_text_can_be_written_as_utf8() -> None:
     rest = b'{"choices":[{"index":0,"text":"\\ude00 \\ud800","finish_reason":"stop"}]}'
     got = decode(raw.decode(), rest.decode())
     assert got.text == "\U0001f600 \ufffd"
+
+
+def test_half_the_tokens_with_full_usage_are_no_success() -> None:
+    """Running usage tells how many tokens came; the closing usage claims the planned length."""
+    half = [text(" w", "length" if k == 2 else None, **usage(k)) for k in (1, 2)]
+    failure = failure_of(decode(*half, last(4)))
+    assert failure.kind is FailureKind.INCOMPLETE
+    assert failure.message == "2 tokens arrived, the engine counted 4"
+    assert decode(*half, last(2)).failure is None
+
+
+def test_a_stream_that_does_not_tell_its_tokens_is_not_accused() -> None:
+    """Two chunks may well carry four tokens."""
+    assert decode(text("one two"), text(" three four", "length"), last(4)).failure is None
+
+
+def test_running_usage_of_zero_is_no_running_usage() -> None:
+    got = decode(text("a", **usage(0)), text("b", "length", **usage(0)), last(2))
+    assert got.failure is None
+    assert list(got.event_tokens) == [-1, -1]
+
+
+@pytest.mark.parametrize("reason", ["stop", "eos_token", "stop_sequence"])
+def test_the_end_of_sequence_token_has_no_text_and_comes_with_the_finish_reason(reason: str) -> None:
+    """It was generated and is counted, so its arrival is the last token's."""
+    got = decode(text("a"), text("b"), text("", reason), last(3))
+    assert list(got.event_ns) == [stamp(1), stamp(2), stamp(3)]
+    assert list(got.event_tokens) == [-1, -1, 1]
+    assert got.text == "ab"
+
+
+@pytest.mark.parametrize(("reason", "counted"), [("stop", 2), ("stop", 4), ("length", 3), ("stop", None)])
+def test_an_empty_closing_chunk_is_a_token_only_where_the_count_says_so(reason: str, counted: int | None) -> None:
+    got = decode(text("a"), text("b"), text("", reason), *([] if counted is None else [last(counted)]))
+    assert list(got.event_ns) == [stamp(1), stamp(2)]
+    assert got.failure is None
+
+
+def test_where_chunks_tell_their_tokens_the_one_missing_came_with_the_end() -> None:
+    """A closing chunk without running usage, behind text with it: a special token at the length asked for."""
+    got = decode(text("a", **usage(1)), text("b", **usage(2)), text("", "length"), last(3))
+    assert list(got.event_tokens) == [1, 1, 1]
+    assert got.failure is None
+    short = decode(text("a", **usage(1)), text("b", **usage(2)), text("", "length"), last(4))
+    assert failure_of(short).kind is FailureKind.INCOMPLETE
+
+
+def test_several_choices_may_each_end_with_a_token_of_no_text() -> None:
+    got = decode(text("a"), text("b", index=1), text("", "stop", index=1), text("", "stop"), last(4))
+    assert list(got.event_ns) == [stamp(k) for k in range(1, 5)]
