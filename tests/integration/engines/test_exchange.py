@@ -12,7 +12,7 @@ from engines.control import ControlClient
 from engines.dialects.http1 import encode_http
 from engines.errors import TargetUnavailable
 from engines.exchange import exchange
-from tests.integration.load.scripted import EndConnection, Peer, scripted_server
+from tests.integration.engines.raw import EndConnection, Peer, raw_server
 
 WHOLE = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 OPEN_ENDED = b"HTTP/1.1 200 OK\r\n\r\nsome"
@@ -49,11 +49,11 @@ def reset(peer: Peer) -> None:
     ],
 )
 def test_how_a_response_ends(script: Callable[[Peer], None], ended: str, body: bytes | None) -> None:
-    with scripted_server(script) as server:
+    with raw_server(script) as server:
         origin = origin_at(server.port)
         wire = WireRequest(3, encode_http(origin, "/v1/completions", b"{}", keep_alive=False))
         capture = exchange(origin, wire, timeout_s=0.6)
-        assert server.seen.requests == [wire.payload]
+        assert server.requests == [wire.payload]
     assert (capture.index, capture.ended) == (3, ended)
     if body is not None:
         assert capture.body == body
@@ -70,7 +70,7 @@ def drip(peer: Peer) -> None:
 
 
 def test_a_server_that_drips_does_not_hold_a_question_for_ever() -> None:
-    with scripted_server(drip) as server, ControlClient(origin_at(server.port), timeout_s=0.5) as client:
+    with raw_server(drip) as server, ControlClient(origin_at(server.port), timeout_s=0.5) as client:
         before_ns = monotonic_ns()
         with pytest.raises(TargetUnavailable, match=r"did not answer in 0.5 s") as error:
             client.get("/metrics")
@@ -88,7 +88,7 @@ def flood(peer: Peer) -> None:
 
 def test_a_server_that_floods_does_not_fill_the_memory() -> None:
     too_much = pytest.raises(TargetUnavailable, match="more than 32 MiB")
-    with scripted_server(flood) as server, ControlClient(origin_at(server.port)) as client, too_much:
+    with raw_server(flood) as server, ControlClient(origin_at(server.port)) as client, too_much:
         client.get("/metrics")
 
 
@@ -102,7 +102,7 @@ def test_a_server_that_floods_does_not_fill_the_memory() -> None:
 )
 def test_a_question_without_a_whole_answer(script: Callable[[Peer], None], kind: FailureKind) -> None:
     broken = pytest.raises(TargetUnavailable)
-    with scripted_server(script) as server, ControlClient(origin_at(server.port)) as client, broken as error:
+    with raw_server(script) as server, ControlClient(origin_at(server.port)) as client, broken as error:
         client.get("/version")
     assert error.value.failure is not None
     assert error.value.failure.kind is kind
@@ -114,7 +114,7 @@ def test_a_kept_connection_that_is_closed_meanwhile_costs_no_answer() -> None:
             raise EndConnection
         peer.send(WHOLE)
 
-    with scripted_server(once) as server, ControlClient(origin_at(server.port)) as client:
+    with raw_server(once) as server, ControlClient(origin_at(server.port)) as client:
         assert client.get("/metrics").body == b"ok"
         assert client.get("/metrics").body == b"ok"
-        assert len(server.seen.accepted_ns) == 2
+        assert server.accepted == 2
