@@ -116,6 +116,34 @@ def look_up(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
+def spellings(host: str, port: int, lookup: Lookup | None) -> frozenset[str]:
+    """Every "ADDRESS:PORT" under which this server may be known, so that two ways to write it have one in common.
+
+    Args:
+        host: as in a URL: a name, or an address in any spelling.
+        port: the server's.
+        lookup: resolves a name; `None`, or a name it does not know: the name alone is given.
+    """
+    name = host.lower().rstrip(".")
+    try:
+        return frozenset({_spelling(ipaddress.ip_address(name), port)})
+    except ValueError:
+        pass
+    try:
+        found = () if lookup is None else lookup(host, port)
+    except OSError:
+        found = ()
+    # A name is held too, for it may answer with another address the next time.
+    return frozenset({f"{name}:{port}", *(_spelling(ipaddress.ip_address(address), port) for address in found)})
+
+
+def _spelling(address: Address, port: int) -> str:
+    seen = _unwrap(address)
+    if seen.is_loopback:
+        seen = ipaddress.IPv4Address("127.0.0.1")
+    return f"[{seen}]:{port}" if seen.version == 6 else f"{seen}:{port}"
+
+
 def resolve(
     url: str, policy: AddressPolicy, headers: Mapping[str, str] | None = None, *, lookup: Lookup = look_up
 ) -> Origin:

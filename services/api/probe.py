@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from engines.address import AddressPolicy
+from engines.address import AddressPolicy, look_up
 from engines.errors import EngineError, TargetUnavailable
 from engines.spec import Launched, TargetSpec
 from engines.target import Secret, Site, open_target
@@ -30,7 +30,7 @@ def probe_target(store: Database, name: str, spec: TargetSpec, settings: Setting
     """
     if isinstance(spec.reach, Launched):
         raise BadInput(Problem("name", "this target is launched for each run", "ask for a run instead"))
-    held = set(occupied_resources(spec))
+    held = set(occupied_resources(spec, look_up))
     busy = next((run.id for run in running_progress(store) if held & set(run.resources)), None)
     if busy is not None:
         raise Conflict(f"the run {busy} drives this target now; a probe would disturb it")

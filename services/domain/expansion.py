@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from bench_runner.plan.spec import RunSpec, WorkloadSpec
+from engines.address import Lookup
 from engines.spec import TargetSpec
 from services.domain.errors import BadInput, Problem
 from services.domain.job import (
@@ -25,6 +26,7 @@ def expand(
     presets: Mapping[str, WorkloadSpec],
     stops_early: Callable[[TargetSpec], bool],
     seed: int,
+    lookup: Lookup | None = None,
 ) -> tuple[PlannedRun, ...]:
     """Every run of the job, in the order it wants them.
 
@@ -34,6 +36,7 @@ def expand(
         presets: the workloads it may name.
         stops_early: the target's engine cannot be told to ignore EOS in a request.
         seed: the job's own, or the one drawn for it.
+        lookup: resolves the hosts of servers, which are held by their addresses; `None`: by their names.
 
     Raises:
         BadInput: unknown names, names given twice, too many runs, or lengths that nobody can give.
@@ -49,6 +52,7 @@ def expand(
                 f"ask for at most {MOST_RUNS} runs in one job",
             )
         )
+    held = {arm.name: occupied_resources(arm.spec, lookup) for arm in arms}
     givers = {w.name: _length_giver(w, arms, stops_early) for w in workloads}
     cells = list(_cells_in_order(job, arms, workloads))
     positions = {(arm.name, w.name, repeat): position for position, (arm, w, repeat) in enumerate(cells)}
@@ -66,7 +70,7 @@ def expand(
             ),
             target_name=arm.name,
             workload_name=workload.name,
-            resources=occupied_resources(arm.spec),
+            resources=held[arm.name],
             lengths_from=_lengths_from(givers[workload.name], arm, workload, repeat, positions),
         )
         for position, (arm, workload, repeat) in enumerate(cells)

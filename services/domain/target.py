@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, model_validator
 
+from engines.address import Lookup, spellings
 from engines.spec import Attached, Launched, TargetSpec
 from services.domain.text import refuse_unstorable
 
@@ -48,17 +49,21 @@ class NamedTarget(TargetSpec):
         return TargetSpec.model_validate(self.model_dump(exclude={"name"}))
 
 
-def occupied_resources(spec: TargetSpec) -> tuple[str, ...]:
+def occupied_resources(spec: TargetSpec, lookup: Lookup | None = None) -> tuple[str, ...]:
     """What a run on this target holds for itself, sorted, so that two runs never share one.
 
-    An attached server is always held by its address, whatever name it was stored under; a launched one without stated
-    resources holds the first GPUs of its host, for nobody said which are free.
+    An attached server is always held by its address, whatever name it was stored under and however its URL spells it;
+    a launched one without stated resources holds the first GPUs of its host, for nobody said which are free.
+
+    Args:
+        spec: the target.
+        lookup: resolves the URL's host; `None`: names are not resolved.
     """
     match spec.reach:
         case Attached(url=url):
             parts = urlsplit(url)
             port = parts.port or {"http": 80, "https": 443}[parts.scheme]
-            held = {f"server:{parts.hostname}:{port}", *spec.resources}
+            held = {f"server:{known}" for known in spellings(parts.hostname or "", port, lookup)} | {*spec.resources}
         case Launched():
             held = set(spec.resources) or {f"gpu:{number}" for number in range(spec.gpus)}
     return tuple(sorted(held))

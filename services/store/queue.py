@@ -6,7 +6,8 @@ attempt, so what an earlier owner says is told from what the present one says.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -29,6 +30,15 @@ _FORGET_WORKERS_AFTER = timedelta(days=1)
 
 #: Run, its job, the attempt.
 _Taken = tuple[str, str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """A Fence, before there is a ClaimedRun."""
+
+    run_id: str
+    attempt: int
+    worker: str
 
 
 class _Contended(Exception):
@@ -83,24 +93,39 @@ def renew(database: Database, fence: Fence, progress: Mapping[str, Any] | None, 
         return Renewal(owned=True, cancel_requested=run.cancel_requested)
 
 
+def hold(database: Database, fence: Fence, resources: Iterable[str], lease_s: float) -> bool:
+    """Occupy what the run's resources turn out to be where it is carried out, beside what it holds.
+
+    Returns:
+        False: one is taken. The run waits again, now for that one too.
+    """
+    with database.write() as connection:
+        run = connection.execute(select(runs).where(_ours(fence)).with_for_update()).one_or_none()
+        if run is None:
+            return False
+        more = sorted({*resources} - {*run.resources})
+        if not more:
+            return True
+        known = update(runs).where(runs.c.id == fence.run_id)
+        connection.execute(known.values(resources=sorted({*run.resources, *more})))
+        connection.execute(insert(run_resources), [{"run_id": fence.run_id, "resource": each} for each in more])
+        moment = now(connection)
+        if _grip(database, connection, more, fence, moment, moment + timedelta(seconds=lease_s)):
+            return True
+        _give_back(connection, fence, run.cancel_requested, moment)
+        return False
+
+
 def release(database: Database, fence: Fence) -> bool:
     """Give it back as queued, or cancelled where that was asked (a drained worker); False: it was no longer ours."""
     with database.write() as connection:
         moment = now(connection)
         run = connection.execute(select(runs.c.cancel_requested).where(_ours(fence)).with_for_update()).one_or_none()
-        free(connection, fence.run_id, fence.attempt)
         if run is None:
+            free(connection, fence.run_id, fence.attempt)
             end_attempt(connection, fence, "superseded", moment, over=("superseded",))
             return False
-        end_attempt(connection, fence, "released", moment)
-        if run.cancel_requested:
-            _end_unrun(connection, fence.run_id, RunStatus.CANCELLED, "cancelled", moment)
-        else:
-            connection.execute(
-                update(runs)
-                .where(runs.c.id == fence.run_id)
-                .values(status=RunStatus.QUEUED, worker=None, lease_expires_at=None, progress=None, started_at=None)
-            )
+        _give_back(connection, fence, run.cancel_requested, moment)
         return True
 
 
@@ -126,6 +151,19 @@ def end_attempt(connection: Connection, fence: Fence, ended: str, moment: dateti
     )
 
 
+def _give_back(connection: Connection, fence: Fence, cancel_requested: bool, moment: datetime) -> None:
+    free(connection, fence.run_id, fence.attempt)
+    end_attempt(connection, fence, "released", moment)
+    if cancel_requested:
+        _end_unrun(connection, fence.run_id, RunStatus.CANCELLED, "cancelled", moment)
+        return
+    connection.execute(
+        update(runs)
+        .where(runs.c.id == fence.run_id)
+        .values(status=RunStatus.QUEUED, worker=None, lease_expires_at=None, progress=None, started_at=None)
+    )
+
+
 def _take_first(
     database: Database, connection: Connection, worker: str, lease: timedelta
 ) -> tuple[str, str, int] | None:
@@ -145,7 +183,9 @@ def _take_first(
             case None:
                 pass
         attempt = run.attempt + 1
-        _grip(database, connection, run, attempt, worker, moment, moment + lease)
+        fence = _Claim(run.id, attempt, worker)
+        if not _grip(database, connection, run.resources, fence, moment, moment + lease):
+            raise _Contended
         connection.execute(
             update(runs)
             .where(runs.c.id == run.id)
@@ -201,15 +241,14 @@ def _why_not(connection: Connection, run: Row[Any], lost: int) -> tuple[RunStatu
 def _grip(
     database: Database,
     connection: Connection,
-    run: Row[Any],
-    attempt: int,
-    worker: str,
+    resources: Iterable[str],
+    fence: Fence,
     moment: datetime,
     expires_at: datetime,
-) -> None:
-    """Take every resource of the run, lapsed leases over. Sorted, so that two claims never wait for each other."""
-    for resource in sorted(run.resources):
-        lease = {"run_id": run.id, "attempt": attempt, "worker": worker, "expires_at": expires_at}
+) -> bool:
+    """Take every one, lapsed leases over; False: one is taken. Sorted, so that two claims never wait for each other."""
+    lease = {"run_id": fence.run_id, "attempt": fence.attempt, "worker": fence.worker, "expires_at": expires_at}
+    for resource in sorted(resources):
         taken = connection.execute(
             database.insert(resource_leases)
             .values(resource=resource, **lease)
@@ -219,7 +258,8 @@ def _grip(
             .returning(resource_leases.c.resource)
         ).one_or_none()
         if taken is None:
-            raise _Contended
+            return False
+    return True
 
 
 def _end_unrun(connection: Connection, run_id: str, status: RunStatus, reason: str, moment: datetime) -> None:

@@ -16,14 +16,15 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from engines.address import AddressPolicy
+from engines.address import AddressPolicy, look_up
 from engines.clock import monotonic_ns
 from engines.launch.orphans import reap_orphans
 from engines.target import Secret, Site
 from services.domain.errors import Unavailable
+from services.domain.target import occupied_resources
 from services.settings import Settings
 from services.store.database import Database, close, open_database, ping
-from services.store.queue import beat, claim
+from services.store.queue import beat, claim, hold
 from services.worker.execute import LONGEST_PAUSE_S, Runner, Workplace, carry_out, deliver
 from services.worker.spool import waiting_results
 
@@ -103,6 +104,12 @@ def _claim_and_run(place: Workplace, settings: Settings, pulse: _Pulse) -> None:
                 deliver(place.database, waiting, place.stop)
             before_ns = monotonic_ns()
             claimed = claim(place.database, settings.worker_id, settings.lease_s)
+            if claimed is not None:
+                # A name that the API could not resolve, or that means another address here, is held by its address too.
+                found = occupied_resources(claimed.run_spec.target, look_up)
+                if not hold(place.database, claimed, found, settings.lease_s):
+                    log.info("run waits for its address", extra={"run_id": claimed.run_id, "resources": found})
+                    continue
         except Unavailable as error:
             log.warning("database away", extra={"reason": str(error), "pause_s": pause_s})
             place.stop.wait(pause_s)

@@ -13,14 +13,16 @@ from services.store.rows import Job
 URL = "http://127.0.0.1:8000"
 
 
-def run_spec(engine: str = "vllm", model: str = "mistral", hardware: str | None = None, repeat: int = 0) -> RunSpec:
+def run_spec(
+    engine: str = "vllm", model: str = "mistral", hardware: str | None = None, repeat: int = 0, url: str = URL
+) -> RunSpec:
     """A small burst on a target that is not there."""
     return RunSpec.model_validate(
         {
             "target": {
                 "engine": engine,
                 "model": model,
-                "reach": {"kind": "attached", "url": URL},
+                "reach": {"kind": "attached", "url": url},
                 "hardware": hardware,
             },
             "workload": {
@@ -43,10 +45,10 @@ def planned(
     resources: tuple[str, ...] | None = None,
     lengths_from: int | None = None,
 ) -> PlannedRun:
-    """One run of a job; without resources given it holds one of its own."""
+    """One run of a job; without a spec or resources given it has a server and a resource of its own."""
     return PlannedRun(
         position=position,
-        spec=spec or run_spec(),
+        spec=spec or run_spec(url=f"http://127.0.0.1:{8000 + position}"),
         target_name=target,
         workload_name=workload,
         resources=(f"own:{position}",) if resources is None else resources,

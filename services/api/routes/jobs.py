@@ -11,6 +11,7 @@ from fastapi import APIRouter, Body, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from bench_runner.plan.presets import PRESETS
+from engines.address import look_up
 from engines.catalog import find_engine
 from engines.spec import TargetSpec
 from services.api.cells import summarise_cells
@@ -74,7 +75,7 @@ def post_job(
     stored = stored_targets(store, job)
     seed = secrets.randbits(48) if job.seed is None else job.seed
     check_job(job, stored, house_rules(settings))
-    planned = expand(job, stored, presets=PRESETS, stops_early=stops_early, seed=seed)
+    planned = expand(job, stored, presets=PRESETS, stops_early=stops_early, seed=seed, lookup=look_up)
     accepted, _ = enqueue(
         store,
         spec=job.model_copy(update={"seed": seed}).model_dump(mode="json"),

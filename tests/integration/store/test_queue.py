@@ -14,7 +14,7 @@ from services.store import tables
 from services.store.database import Database, close, open_database
 from services.store.gauges import list_workers
 from services.store.jobs import cancel_job, get_job
-from services.store.queue import MAX_LOST_ATTEMPTS, beat, claim, release, renew
+from services.store.queue import MAX_LOST_ATTEMPTS, beat, claim, hold, release, renew
 from services.store.results import finish
 from services.store.rows import ClaimedRun, RunStatus
 from services.store.runs import cancel_run, get_run
@@ -258,3 +258,34 @@ def test_a_worker_that_beats_is_seen(database: Database) -> None:
     (worker,) = list_workers(database)
     assert (worker.name, worker.run_id, worker.version) == ("w1", "run", "0.1.0")
     assert 0 <= worker.silent_s < LONG_S
+
+
+def test_a_resource_that_shows_itself_late_is_held_and_renewed_with_the_others(database: Database) -> None:
+    put(database)
+    claimed = must_claim(database)
+    assert hold(database, claimed, ["own:0", "server:late"], LONG_S)
+    assert leases(database) == {"own:0": claimed.run_id, "server:late": claimed.run_id}
+    assert renew(database, claimed, None, LONG_S).owned
+    assert release(database, claimed)
+    assert leases(database) == {}
+
+
+def test_a_run_whose_late_resource_is_taken_waits_for_it(database: Database) -> None:
+    put(database, planned(0, resources=("server:one",)), planned(1, resources=("server:alias",)))
+    first, second = must_claim(database, "w1"), must_claim(database, "w2")
+    assert not hold(database, second, ["server:one"], LONG_S)
+    assert leases(database) == {"server:one": first.run_id}
+    assert claim(database, "w2", LONG_S) is None
+    assert finish(database, first, result(), [])
+    again = must_claim(database, "w2")
+    assert (again.run_id, again.attempt) == (second.run_id, 2)
+    assert set(leases(database)) == {"server:one", "server:alias"}
+
+
+def test_a_run_that_was_taken_over_holds_nothing_more(database: Database) -> None:
+    put(database)
+    lost = must_claim(database, "w1", SHORT_S)
+    lapse()
+    must_claim(database, "w2")
+    assert not hold(database, lost, ["server:late"], LONG_S)
+    assert "server:late" not in leases(database)

@@ -8,21 +8,24 @@ import psycopg
 import pytest
 
 from engines.clock import monotonic_ns, sleep_s
+from engines.spec import Attached
 from services.domain.errors import Unavailable
 from services.settings import Settings
 from services.store import queue, results
 from services.store.database import Database, close, open_database
 from services.store.gauges import list_workers
 from services.store.jobs import cancel_job, get_job
-from services.store.queue import claim
+from services.store.queue import claim, release
 from services.store.rows import ClaimedRun, Renewal, RunStatus
 from services.store.runs import get_run
 from services.worker import execute, keeper
 from services.worker.loop import site_of
 from services.worker.spool import write_result
-from tests.fakes.jobs import planned, put, record, result
+from tests.fakes.jobs import planned, put, record, result, run_spec
 from tests.fakes.postgres import PostgresServer, libpq_url
 from tests.fakes.worker import FakeRuns, await_true, running_worker
+
+NAMED_URL = "http://localhost:8000"
 
 
 def status(database: Database, run_id: str) -> RunStatus:
@@ -83,6 +86,25 @@ def test_a_cancelled_run_stops_and_keeps_what_it_measured(
     detail = get_run(database, f"{job.id}-00000")
     assert detail.result is not None
     assert len(runs.specs) == 1
+
+
+def test_a_server_that_the_api_knew_by_name_only_is_held_by_its_address(
+    database: Database, database_url: str, tmp_path: Path
+) -> None:
+    spec = run_spec()
+    named = spec.model_copy(update={"target": spec.target.model_copy(update={"reach": Attached(url=NAMED_URL)})})
+    put(database, planned(0, resources=("server:127.0.0.1:8000",)))
+    job = put(database, planned(0, spec=named, resources=("server:localhost:8000",)))
+    other = claim(database, "other", 300.0)
+    assert other is not None
+    runs = FakeRuns()
+    runs.finish.set()
+    with running_worker(database_url, tmp_path / "state", runs):
+        await_true(lambda: len(get_run(database, f"{job.id}-00000").attempts) == 1, "the run is taken up")
+        await_true(lambda: status(database, f"{job.id}-00000") is RunStatus.QUEUED, "and waits for the other")
+        assert runs.specs == []
+        release(database, other)
+        await_true(lambda: get_job(database, job.id).status == "completed", "the job completes")
 
 
 def test_a_worker_that_ends_gives_its_run_back(database: Database, database_url: str, tmp_path: Path) -> None:
