@@ -350,7 +350,13 @@ def _facts(spec: RunSpec, outcome: LoadOutcome, drawn: DrawnWorkload, *, sent: i
     return RunFacts(
         arrival_kind=spec.workload.arrival.kind,
         window=window,
-        measured=measured_window(drawn.schedule, window, ramp_up_s=spec.workload.ramp_up_s, unsent=unsent),
+        measured=measured_window(
+            drawn.schedule,
+            window,
+            ramp_up_s=spec.workload.ramp_up_s,
+            unsent=unsent,
+            complete=outcome.ended == "complete",
+        ),
         concurrency=drawn.schedule.concurrency,
         gpus=spec.target.gpus,
         model=spec.target.model,
@@ -376,6 +382,7 @@ def _evidence(
     return Evidence(
         records=notebook.records,
         arrival_kind=workload.arrival.kind,
+        max_concurrency=getattr(workload.arrival, "max_concurrency", None),
         ended=outcome.ended,
         lengths=workload.lengths,
         fixed_length=batch.target.engine.capabilities.fixed_length,

@@ -14,6 +14,8 @@ class Evidence:
 
     records: Sequence[RequestRecord]
     arrival_kind: str = "burst"
+    #: cap of an open loop: what is due above it waits by design; `None`: no cap
+    max_concurrency: int | None = None
     #: "complete", "cancelled", "timeout", "lapsed"
     ended: str = "complete"
     #: "ignore-eos", "overlay", "length-matched" or "natural"

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from bench_runner.measure.evidence import Evidence
+from bench_runner.measure.lag import own_lags_s
 from bench_runner.measure.record import RequestRecord
 from bench_runner.measure.result import Reason, Validity, ValidityState
 from bench_runner.measure.stats import percentile
@@ -100,7 +101,7 @@ def _failures(evidence: Evidence) -> list[Reason]:
 
 
 def _send_lag(evidence: Evidence) -> list[Reason]:
-    lags = sorted(lag for record in evidence.records if (lag := record.send_lag_s) is not None)
+    lags = sorted(own_lags_s(evidence.records, evidence.max_concurrency))
     if not lags:
         return []
     times = sorted(took for record in evidence.good if (took := record.e2e_s) is not None)
@@ -165,12 +166,28 @@ def _notes(evidence: Evidence) -> list[Reason]:
     if again:
         text = f"{again} requests were sent again: the engine had closed their reused connection before answering"
         reasons.append(Reason("resends", "note", text))
+    if evidence.max_concurrency is not None:
+        reasons += _held_back(evidence)
     shared = sum(record.shared_events for record in evidence.records)
     events = sum(len(record.event_ns) for record in evidence.records)
     if shared:
         text = f"{shared} of {events} token events came in one read with an earlier one, and so share its stamp"
         reasons.append(Reason("shared_events", "note", text))
     return reasons
+
+
+def _held_back(evidence: Evidence) -> list[Reason]:
+    """An open loop that its cap turned into a closed one: the planned rate was not what the engine got."""
+    whole = [lag for record in evidence.records if (lag := record.send_lag_s) is not None]
+    own = own_lags_s(evidence.records, evidence.max_concurrency)
+    held_s = [lag - ours for lag, ours in zip(whole, own, strict=True) if lag - ours > SEND_LAG_FLOOR_S]
+    if not held_s:
+        return []
+    message = (
+        f"{len(held_s)} of {len(whole)} requests waited for one of the {evidence.max_concurrency} slots, up to "
+        f"{max(held_s) * 1e3:.0f} ms: the rate was not kept; latencies from the scheduled moment count the wait"
+    )
+    return [Reason("held_back_by_cap", "note", message)]
 
 
 CHECKS: tuple[Callable[[Evidence], list[Reason]], ...] = (

@@ -90,7 +90,7 @@ def schedule(
 
 
 def measured_window(
-    planned: Schedule, window: tuple[int, int], *, ramp_up_s: float | None, unsent: int
+    planned: Schedule, window: tuple[int, int], *, ramp_up_s: float | None, unsent: int, complete: bool = True
 ) -> tuple[int, int] | None:
     """From the end of the ramp-up to the planned end of sending, ns on the window's clock.
 
@@ -99,6 +99,8 @@ def measured_window(
         window: start and end of the whole window, the drain included.
         ramp_up_s: first part that is not measured.
         unsent: requests that a closed loop's duration left over.
+        complete: nothing cut the window short. Then it may still end before the sending was planned to: nothing more
+            was due, and everything answered.
 
     Returns:
         The measured part. Its end may be early, where the last send says more than the plan. `None`: all is measured:
@@ -109,7 +111,8 @@ def measured_window(
     # A closed loop that ran out of requests before its time ended with its last one, wherever that was.
     by_duration_ns = planned.send_until_ns if unsent else None
     start, end = window
-    return start + _ns(ramp_up_s or 0), min(start + (planned.span_ns or by_duration_ns or 0), end)
+    sending_end = start + (planned.span_ns or by_duration_ns or 0)
+    return start + _ns(ramp_up_s or 0), sending_end if complete else min(sending_end, end)
 
 
 def window_notes(planned: Schedule, window: tuple[int, int], *, duration_s: float | None, unsent: int) -> list[str]:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from bench_runner.errors import SpecError
 from bench_runner.plan.spec import (
+    ArrivalSpec,
     ClosedLoop,
     FixedLength,
     FixedPrompt,
@@ -191,7 +192,7 @@ def apply_overrides(
     if not update:
         return workload
     body = workload.model_dump() | update
-    if requests is None and "duration_s" in update:
+    if requests is None and update.get("duration_s") is not None:
         del body["requests"]
     changed = parse_workload(body)
     marks = [
@@ -200,9 +201,7 @@ def apply_overrides(
             ("requests", changed.requests, "requests"),
             ("input", input_tokens, "prompts"),
             ("output", output_tokens, "output_tokens"),
-            ("arrival", _in_a_word(changed), "arrival")
-            if concurrency is None
-            else ("concurrency", concurrency, "arrival"),
+            (*_in_a_word(changed.arrival), "arrival"),
             ("duration", _shortly(changed.duration_s), "duration_s"),
             ("ramp-up", _shortly(changed.ramp_up_s), "ramp_up_s"),
             ("warmup", warmup_batches, "warmup_batches"),
@@ -217,10 +216,15 @@ def _shortly(seconds: float | None) -> str:
     return "none" if seconds is None else f"{seconds:g}"
 
 
-def _in_a_word(workload: WorkloadSpec) -> str:
-    """The arrival for a name: its kind, and its rate where it has one."""
-    rate = getattr(workload.arrival, "rate_per_s", None)
-    return workload.arrival.kind if rate is None else f"{workload.arrival.kind}-{rate:g}"
+def _in_a_word(arrival: ArrivalSpec) -> tuple[str, str]:
+    """The arrival for a name: what to call it, and its figures."""
+    if isinstance(arrival, ClosedLoop):
+        thinking = f"-think-{arrival.think_time_s:g}" if arrival.think_time_s is not None else ""
+        return "concurrency", f"{arrival.concurrency}{thinking}"
+    figures = [getattr(arrival, name, None) for name in ("rate_per_s", "burstiness")]
+    cap = getattr(arrival, "max_concurrency", None)
+    parts = [arrival.kind, *(f"{figure:g}" for figure in figures if figure is not None)]
+    return "arrival", "-".join([*parts, *([f"most-{cap}"] if cap is not None else [])])
 
 
 def _read_text(path: Path) -> str:

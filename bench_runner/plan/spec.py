@@ -288,14 +288,14 @@ class WorkloadSpec(Spec):
     @model_validator(mode="before")
     @classmethod
     def _requests_from_rates(cls, body: object) -> object:
-        """The most requests, where a duration and rates say how many there can be. Mistakes are found later."""
+        """The most requests, where a duration and rates say how many there can be."""
         if not isinstance(body, dict) or body.get("requests") is not None or body.get("duration_s") is None:
             return body
         try:
             duration_s = _SECONDS.validate_python(body["duration_s"])
             arrival = _ARRIVAL.validate_python(body.get("arrival"))
         except ValidationError:
-            return body
+            return {**body, "requests": 1}  # what is wrong with these two is found below, and is all that is said
         most = most_requests(arrival, duration_s)
         return body if most is None else {**body, "requests": most}
 

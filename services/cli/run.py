@@ -13,20 +13,16 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from services.cli.load_flags import WrongUse, add_load_flags, sending_of, trace_rows
+
 if TYPE_CHECKING:
     from bench_runner.load.contract import RunControl
     from bench_runner.outcome import RunOutcome
-    from bench_runner.plan.spec import RunSpec, WorkloadSpec
+    from bench_runner.plan.spec import RunSpec, Slo, WorkloadSpec
 
 ENGINE_NAMES = ("vllm", "tgi", "transformers", "bud", "sglang", "mlx", "openai")
 ENDPOINT_NAMES = ("completions", "chat", "native")
-#: arrivals of the next release: named so that the refusal can say so
-LATER_ARRIVALS = ("poisson", "constant", "gamma", "ramp", "trace")
 DEFAULT_WORKLOAD = "burst-100x128x128"
-
-
-class WrongUse(Exception):
-    """The command line asks for something that is not possible; exit code 2."""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -47,13 +43,15 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     load.add_argument("--requests", type=int, metavar="N")
     load.add_argument("--input-tokens", type=int, metavar="I")
     load.add_argument("--output-tokens", type=int, metavar="O")
-    load.add_argument("--concurrency", type=int, metavar="C", help="closed loop with C requests in flight")
-    load.add_argument("--rate", type=float, metavar="R", help="requests a second (open loop)")
-    load.add_argument("--arrival", metavar="KIND", help="burst, closed_loop")
     load.add_argument("--warmup", type=int, metavar="N", help="whole batches thrown away first; default: automatic")
     load.add_argument("--seed", type=int, metavar="S", help="default: drawn anew, so that no prefix cache knows it")
     load.add_argument("--timeout", type=float, metavar="S", help="seconds a request may take")
     load.add_argument("--calibration", choices=("on", "off"), help="known-answer calibration of the client")
+    add_load_flags(parser.add_argument_group("how it is sent"))
+    slo = parser.add_argument_group("SLO", "limits that a request must keep to count as good")
+    slo.add_argument("--slo-ttft", type=float, metavar="S", help="seconds to the first token")
+    slo.add_argument("--slo-tpot", type=float, metavar="S", help="seconds a further token")
+    slo.add_argument("--slo-e2e", type=float, metavar="S", help="seconds to the last token")
     out = parser.add_argument_group("output")
     out.add_argument("--json", metavar="FILE", help="the RunResult; - for standard output")
     out.add_argument("--records", metavar="FILE.jsonl", help="one line a request")
@@ -105,7 +103,7 @@ def _spec(arguments: argparse.Namespace) -> RunSpec:
         )
         limits = Limits() if arguments.timeout is None else Limits(request_timeout_s=arguments.timeout)
         seed = secrets.randbits(48) if arguments.seed is None else arguments.seed
-        return RunSpec(target=target, workload=_workload(arguments), limits=limits, seed=seed)
+        return RunSpec(target=target, workload=_workload(arguments), limits=limits, slo=_slo(arguments), seed=seed)
     except ValidationError as error:
         # What was given is not repeated: a URL may carry a password.
         problems = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
@@ -127,14 +125,6 @@ def _check_files(arguments: argparse.Namespace) -> None:
 
 
 def _refuse_what_is_not_there_yet(arguments: argparse.Namespace) -> None:
-    if arguments.rate is not None or arguments.arrival in LATER_ARRIVALS:
-        raise WrongUse("--rate and open-loop --arrival kinds are not there yet; use burst (default) or --concurrency")
-    if arguments.arrival not in (None, "burst", "closed_loop"):
-        raise WrongUse(f"--arrival: unknown kind {arguments.arrival!r}; known: burst, closed_loop")
-    if arguments.arrival == "burst" and arguments.concurrency is not None:
-        raise WrongUse("--concurrency makes a closed loop; leave out --arrival burst")
-    if arguments.arrival == "closed_loop" and arguments.concurrency is None:
-        raise WrongUse("--arrival closed_loop needs --concurrency")
     if arguments.calibration == "on":
         raise WrongUse("--calibration on is not there yet; `make calibrate` holds the client against known truth")
 
@@ -158,19 +148,27 @@ def _headers(pairs: list[str]) -> dict[str, str]:
 
 def _workload(arguments: argparse.Namespace) -> WorkloadSpec:
     from bench_runner.plan.presets import apply_overrides, load_workload
-    from bench_runner.plan.spec import Burst
 
     workload = load_workload(arguments.workload)
-    if arguments.arrival == "burst":
-        workload = workload.model_copy(update={"arrival": Burst()})
+    sending = sending_of(arguments, workload)
+    requests = arguments.requests
+    if requests is None and arguments.trace is not None:
+        requests = trace_rows(sending)
     return apply_overrides(
         workload,
-        requests=arguments.requests,
+        requests=requests,
         input_tokens=arguments.input_tokens,
         output_tokens=arguments.output_tokens,
-        concurrency=arguments.concurrency,
         warmup_batches=arguments.warmup,
+        sending=sending,
     )
+
+
+def _slo(arguments: argparse.Namespace) -> Slo | None:
+    from bench_runner.plan.spec import Slo
+
+    limits = {"ttft_s": arguments.slo_ttft, "tpot_s": arguments.slo_tpot, "e2e_s": arguments.slo_e2e}
+    return None if set(limits.values()) == {None} else Slo.model_validate(limits)
 
 
 def _run(spec: RunSpec, arguments: argparse.Namespace) -> RunOutcome:
@@ -190,7 +188,7 @@ def _run(spec: RunSpec, arguments: argparse.Namespace) -> RunOutcome:
         number: signal.signal(number, lambda *_: control.cancel()) for number in (signal.SIGINT, signal.SIGTERM)
     }
     done = threading.Event()
-    watcher = threading.Thread(target=_show_progress, args=(control, done, spec.workload.requests), daemon=True)
+    watcher = threading.Thread(target=_show_progress, args=(control, done, _at_most(spec.workload)), daemon=True)
     try:
         with tempfile.TemporaryDirectory(prefix="enginebench-run-") as state_dir:
             watcher.start()
@@ -202,7 +200,12 @@ def _run(spec: RunSpec, arguments: argparse.Namespace) -> RunOutcome:
             signal.signal(number, handler)
 
 
-def _show_progress(control: RunControl, done: threading.Event, requests: int) -> None:
+def _at_most(workload: WorkloadSpec) -> str:
+    """How many requests there will be, as far as it is known beforehand."""
+    return f"{workload.requests}" if workload.duration_s is None else f"at most {workload.requests}"
+
+
+def _show_progress(control: RunControl, done: threading.Event, requests: str) -> None:
     """A line on standard error whenever something changed, once a second; rewritten in place on a terminal."""
     last = ""
     end = "\r" if sys.stderr.isatty() else "\n"
