@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -13,36 +12,46 @@ import pytest
 from bench_runner.measure.record import to_json
 from engines.clock import sleep_s
 from services.cli.main import main
-from services.store.database import Database
+from services.store.database import Database, close, open_database
 from services.store.queue import claim
 from services.store.results import finish
 from tests.fakes.history import add_runs
 from tests.fakes.records import make_record
 from tests.fakes.results import make_result
-from tests.fakes.service import running_service
+from tests.fakes.service import Service, running_service
 
 KEY = "key-of-a-person"
-CREATE = ("targets", "create", "a", "--engine", "vllm", "--model", "m", "--url", "http://127.0.0.1:9")
-
 Say = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def say(
-    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Say]:
-    """Runs a command against a service with keys: exit code, standard output, standard error."""
+@pytest.fixture(scope="module")
+def service(shared_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service with keys, for all tests here."""
     settings, headers = {"ENGINEBENCH_API_KEYS": KEY}, {"authorization": f"Bearer {KEY}"}
-    with running_service(database_url, tmp_path / "state", "--api-only", settings=settings, headers=headers) as service:
-        monkeypatch.setenv("MY_KEY", KEY)
+    folder = tmp_path_factory.mktemp("service")
+    with running_service(shared_url, folder, "--api-only", settings=settings, headers=headers) as running:
+        yield running
 
-        def command(*words: str) -> tuple[int, str, str]:
-            code = main([*words, "--server", f"http://127.0.0.1:{service.port}", "--api-key-env", "MY_KEY"])
-            out, err = capsys.readouterr()
-            assert KEY not in out + err
-            return code, out, err
 
-        yield command
+@pytest.fixture
+def say(service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Say:
+    """Runs a command against it: exit code, standard output, standard error."""
+    monkeypatch.setenv("MY_KEY", KEY)
+
+    def command(*words: str) -> tuple[int, str, str]:
+        code = main([*words, "--server", f"http://127.0.0.1:{service.port}", "--api-key-env", "MY_KEY"])
+        out, err = capsys.readouterr()
+        assert KEY not in out + err
+        return code, out, err
+
+    return command
+
+
+@pytest.fixture
+def shared_database(shared_url: str) -> Iterator[Database]:
+    opened = open_database(shared_url)
+    yield opened
+    close(opened)
 
 
 @pytest.fixture
@@ -52,17 +61,17 @@ def result() -> dict[str, Any]:
 
 
 @pytest.fixture
-def working(database: Database, result: dict[str, Any]) -> Iterator[None]:
+def working(shared_database: Database, result: dict[str, Any]) -> Iterator[None]:
     """A worker that ends every run at once with the same result."""
     ending: list[bool] = []
 
     def work() -> None:
         while not ending:
-            claimed = claim(database, "test-worker", 30.0)
+            claimed = claim(shared_database, "test-worker", 30.0)
             if claimed is None:
                 sleep_s(0.05)
             else:
-                finish(database, claimed, result, [to_json(make_record())])
+                finish(shared_database, claimed, result, [to_json(make_record())])
 
     thread = Thread(target=work)
     thread.start()
@@ -71,15 +80,18 @@ def working(database: Database, result: dict[str, Any]) -> Iterator[None]:
     thread.join()
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def create(name: str) -> tuple[str, ...]:
+    return ("targets", "create", name, "--engine", "vllm", "--model", "m", "--url", "http://127.0.0.1:9")
+
+
 def test_targets_are_created_listed_probed_and_deleted(say: Say) -> None:
-    assert say(*CREATE, "--hardware", "H100", "--flag=--max-num-seqs=128")[0] == 0
+    assert say(*create("a"), "--hardware", "H100", "--flag=--max-num-seqs=128")[0] == 0
     code, out, _ = say("targets", "--json")
     assert (code, json.loads(out)[0]["flags"]) == (0, ["--max-num-seqs=128"])
     assert "http://127.0.0.1:9" in say("targets", "list")[1]
     code, out, _ = say("targets", "probe", "a")
     assert (code, "does not answer" in out) == (1, True)
-    code, _, err = say(*CREATE)
+    code, _, err = say(*create("a"))
     assert (code, "already" in err) == (2, True)
     assert say("targets", "delete", "a")[0] == 0
     code, _, err = say("targets", "show", "a")
@@ -87,13 +99,13 @@ def test_targets_are_created_listed_probed_and_deleted(say: Say) -> None:
 
 
 def test_a_job_is_followed_to_its_end(say: Say, working: None) -> None:
-    say(*CREATE)
-    job = ("job", "--target", "a", "--workload", "explain-quantum", "--repeats", "2", "--wait")
+    say(*create("followed"))
+    job = ("job", "--target", "followed", "--workload", "explain-quantum", "--repeats", "2", "--wait")
     code, out, err = say(*job)
     assert (code, "2 of 2" in out, "2 of 2 runs ended" in err) == (0, True, True)
     code, out, _ = say(*job, "--json")
     assert (code, json.loads(out)["counts"]) == (0, {"completed": 2})
-    code, out, _ = say("runs", "list", "--json", "--validity", "VALID", "--limit", "3")
+    code, out, _ = say("runs", "list", "--json", "--target", "followed", "--validity", "VALID", "--limit", "3")
     assert (code, len(json.loads(out))) == (0, 3)
     run_id = json.loads(out)[0]["id"]
     assert say("runs", "show", run_id)[0] == 0
@@ -102,27 +114,24 @@ def test_a_job_is_followed_to_its_end(say: Say, working: None) -> None:
     assert "completed" in say("jobs")[1]
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_job_that_is_not_valid_is_one(say: Say, result: dict[str, Any], working: None) -> None:
     result["validity"] = {"state": "INVALID", "reasons": [{"code": "failures", "severity": "invalid", "message": "x"}]}
-    say(*CREATE)
-    code, out, _ = say("job", "--target", "a", "--workload", "explain-quantum", "--wait")
+    say(*create("not_valid"))
+    code, out, _ = say("job", "--target", "not_valid", "--workload", "explain-quantum", "--wait")
     assert (code, "INVALID: failures" in out) == (1, True)
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_waiting_jobs_and_runs_are_cancelled(say: Say) -> None:
-    say(*CREATE)
-    job_id = json.loads(say("job", "--target", "a", "--workload", "explain-quantum", "--json")[1])["id"]
+    say(*create("cancelled"))
+    job_id = json.loads(say("job", "--target", "cancelled", "--workload", "explain-quantum", "--json")[1])["id"]
     assert "1 cancelled" in say("jobs", "cancel", job_id)[1]
     assert say("jobs", "wait", job_id)[0] == 1
     assert "cancelled" in say("jobs", "show", job_id)[1]
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_runs_are_compared(say: Say, database: Database) -> None:
+def test_runs_are_compared(say: Say, shared_database: Database) -> None:
     vllm, tgi, other = add_runs(
-        database,
+        shared_database,
         make_result(took_ms=1000),
         make_result(target={"engine": "tgi"}, version="3.3.7", took_ms=800),
         make_result(target={"engine": "tgi"}, version="3.3.7", workload={"temperature": 1.0}),
@@ -135,7 +144,6 @@ def test_runs_are_compared(say: Say, database: Database) -> None:
     assert json.loads(say("compare", vllm, tgi, "--json")[1])["comparable"] is True
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_wrong_use_is_two_and_says_why(say: Say) -> None:
     code, _, err = say("job", "--target", "none", "--workload", "explain-quantum")
     assert (code, "targets.0" in err) == (2, True)
