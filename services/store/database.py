@@ -18,12 +18,18 @@ from sqlalchemy import Connection, Engine, Table, create_engine, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from engines.clock import sleep_s
 from services.domain.errors import BadInput, Problem, Unavailable
 
 #: Longest wait for SQLite's one writer.
 BUSY_TIMEOUT_S = 30.0
+
+#: Connections that are kept open, and as many again in a rush.
+POOL_SIZE = 10
+#: Longest wait for one of them: a person is told rather than kept.
+POOL_TIMEOUT_S = 10.0
 
 #: Any constant: the advisory lock under which one process migrates while others wait.
 _MIGRATION_LOCK = 0x656E67696E65
@@ -74,7 +80,10 @@ def open_database(url: str) -> Database:
         case "sqlite" if parsed.database and parsed.database != ":memory:":
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
             engine = create_engine(
-                parsed.set(drivername="sqlite+pysqlite"), connect_args={"timeout": BUSY_TIMEOUT_S}, pool_size=10
+                parsed.set(drivername="sqlite+pysqlite"),
+                pool_size=POOL_SIZE,
+                pool_timeout=POOL_TIMEOUT_S,
+                connect_args={"timeout": BUSY_TIMEOUT_S},
             )
             event.listen(engine, "connect", _prepare_sqlite)
             event.listen(engine, "begin", _begin_sqlite)
@@ -82,7 +91,8 @@ def open_database(url: str) -> Database:
             engine = create_engine(
                 parsed.set(drivername="postgresql+psycopg"),
                 pool_pre_ping=True,
-                pool_size=10,
+                pool_size=POOL_SIZE,
+                pool_timeout=POOL_TIMEOUT_S,
                 connect_args={"connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5},
             )
         case "sqlite":
@@ -139,6 +149,9 @@ def now(connection: Connection) -> datetime:
 def _outages_named() -> Iterator[None]:
     try:
         yield
+    except PoolTimeoutError as error:
+        # every connection waits for a slow database, or for its one writer
+        raise Unavailable("the database does not answer: all connections to it are in use") from error
     except (OperationalError, InterfaceError) as error:
         if not _is_outage(error.orig):
             raise
