@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
+from anyio import CapacityLimiter
 from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry, disable_created_metrics
 
@@ -14,6 +15,7 @@ from services.api.deps import known_parameters
 from services.api.exporter import StoreCollector
 from services.api.guard import BodyLimit, Guard
 from services.api.openapi import install_openapi
+from services.api.probe import MOST_PROBES
 from services.api.routes import compare, engines, health, jobs, references, runs, targets, workloads
 from services.settings import Settings
 from services.store.database import close, open_database
@@ -57,6 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.registry = registry
+    app.state.probes = CapacityLimiter(MOST_PROBES)
     # Whoever serves it says when streams must end by themselves.
     app.state.is_ending = lambda: False
     for routes in (jobs, runs, targets, workloads, engines, references, compare, health):

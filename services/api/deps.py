@@ -16,17 +16,18 @@ from services.settings import Settings
 from services.store.database import Database
 
 
-def _database(request: Request) -> Database:
+# Nothing here waits: as plain functions they would each want a thread of the pool that the routes share.
+async def _database(request: Request) -> Database:
     database: Database = request.app.state.database
     return database
 
 
-def _settings(request: Request) -> Settings:
+async def _settings(request: Request) -> Settings:
     settings: Settings = request.app.state.settings
     return settings
 
 
-def known_parameters(request: Request) -> None:
+async def known_parameters(request: Request) -> None:
     """Refuses query parameters that the route's own documentation does not name, and text that cannot be stored.
 
     Raises:

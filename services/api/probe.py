@@ -19,6 +19,8 @@ from services.store.gauges import running_progress
 
 #: Longest wait for the generation; a person is waiting.
 PROBE_TIMEOUT_S = 30.0
+#: Probes at once: each keeps a thread for as long as its target is silent.
+MOST_PROBES = 4
 
 
 def probe_target(store: Database, name: str, spec: TargetSpec, settings: Settings) -> ProbeOut:

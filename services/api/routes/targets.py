@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Query, Response
+from anyio import CapacityLimiter, to_thread
+from fastapi import APIRouter, Body, Query, Request, Response
 
 from engines.spec import TargetSpec
 from services.api.deps import Config, Cursor, Limit, Store, TargetKey
@@ -13,7 +14,7 @@ from services.api.probe import probe_target
 from services.api.rules import house_rules
 from services.api.schemas import PageOut, ProbeOut, TargetOut
 from services.domain.admission import target_problems
-from services.domain.errors import BadInput
+from services.domain.errors import BadInput, Conflict
 from services.domain.target import TARGET_EXAMPLE, NamedTarget
 from services.store.rows import StoredTarget
 from services.store.targets import create_target, delete_target, get_target, list_targets
@@ -67,7 +68,14 @@ def delete_one_target(name: TargetKey, store: Store) -> Response:
 
 
 @router.post("/{name}/probe", responses=problems(404, 409))
-def post_target_probe(name: TargetKey, store: Store, settings: Config) -> ProbeOut:
+async def post_target_probe(name: TargetKey, store: Store, settings: Config, request: Request) -> ProbeOut:
     """Ask an attached target for one short generation, as a run would. A failed probe is an answer, not an error."""
-    spec = TargetSpec.model_validate(get_target(store, name).spec)
-    return probe_target(store, name, spec, settings)
+    # Threads of its own: a target that never answers must not keep every other route waiting.
+    limiter: CapacityLimiter = request.app.state.probes
+    if limiter.available_tokens < 1:
+        raise Conflict(f"{limiter.borrowed_tokens} probes are under way, and no more at once; try again later")
+
+    def probe() -> ProbeOut:
+        return probe_target(store, name, TargetSpec.model_validate(get_target(store, name).spec), settings)
+
+    return await to_thread.run_sync(probe, limiter=limiter)

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+from anyio import CapacityLimiter, to_thread
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from engines.simulated.start import SimulatedServer, simulated_engine
+from services.api.app import create_app
+from services.settings import Settings
 from services.store.database import Database
 from tests.fakes.history import queue_job, take
 from tests.fakes.results import make_result
+from tests.integration.api.conftest import BASE_URL
 
 
 def target(name: str = "a", url: str = "http://127.0.0.1:9", **more: Any) -> dict[str, Any]:
     return {"name": name, "engine": "vllm", "model": "mistral", "reach": {"kind": "attached", "url": url}} | more
+
+
+@pytest.fixture
+def app_client(migrated_sqlite: Path, tmp_path: Path) -> Iterator[tuple[FastAPI, TestClient]]:
+    """An application of the test's own."""
+    shutil.copy(migrated_sqlite, tmp_path / "own.sqlite")
+    app = create_app(Settings(database_url=f"sqlite:///{tmp_path / 'own.sqlite'}"))
+    with TestClient(app, base_url=BASE_URL) as opened:
+        yield app, opened
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +89,51 @@ def test_a_probe_tells_what_does_not(client: TestClient, server: SimulatedServer
     assert (wrong["ok"], wrong["failure"]) == (False, "rejected")
     assert server.model in wrong["message"]
     assert client.post("/v1/targets/none/probe").status_code == 404
+
+
+@contextmanager
+def nothing_left(client: TestClient, limiter_of: Callable[[], CapacityLimiter]) -> Iterator[None]:
+    """Every token of a limiter in other hands."""
+    assert client.portal is not None
+    hands: list[object] = []
+
+    async def take() -> None:
+        limiter = limiter_of()
+        while limiter.available_tokens:
+            hands.append(object())
+            await limiter.acquire_on_behalf_of(hands[-1])
+
+    async def give() -> None:
+        for hand in hands:
+            limiter_of().release_on_behalf_of(hand)
+
+    client.portal.call(take)
+    try:
+        yield
+    finally:
+        client.portal.call(give)
+
+
+def answer_of(client: TestClient, method: str, path: str) -> Any:
+    """An answer, or an error where none comes."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(client.request, method, path).result(60)
+
+
+def test_probes_have_threads_of_their_own_and_never_more(app_client: tuple[FastAPI, TestClient]) -> None:
+    app, client = app_client
+    client.post("/v1/targets", json=target()).raise_for_status()
+    with nothing_left(client, lambda: app.state.probes):
+        busy = client.post("/v1/targets/a/probe")
+        assert (busy.status_code, "probes are under way" in busy.json()["detail"]) == (409, True)
+    with nothing_left(client, to_thread.current_default_thread_limiter):
+        assert answer_of(client, "POST", "/v1/targets/a/probe").json()["failure"] == "connect"
+
+
+def test_health_is_told_while_every_thread_waits(app_client: tuple[FastAPI, TestClient]) -> None:
+    _, client = app_client
+    with nothing_left(client, to_thread.current_default_thread_limiter):
+        assert answer_of(client, "GET", "/healthz").json() == {"status": "ok"}
 
 
 def test_a_target_that_a_run_drives_is_not_probed(client: TestClient, database: Database) -> None:
