@@ -52,6 +52,10 @@ class HttpMetrics:
 
         try:
             await self._app(scope, receive, noting_status)
+        except Exception:
+            # The 500 itself is written outside of us.
+            status = "500" if status == "none" else status
+            raise
         finally:
             route = getattr(scope.get("route"), "path", UNMATCHED)
             method = scope["method"] if scope["method"] in METHODS else "OTHER"
