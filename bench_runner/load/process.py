@@ -94,7 +94,8 @@ class LoadProcess:
         try:
             message = self.channel.recv(65_536)
         except ConnectionResetError:
-            message = b""
+            # It ended with a message of ours unread. The error comes first, what it said before waits behind it.
+            message = self.channel.recv(65_536)
         if message == READY:
             self.ready = True
         else:
