@@ -279,7 +279,8 @@ class WorkloadSpec(Spec):
     #: lengths of a "length-matched" run, one a request, as the engine that may stop early gave them
     matched_output_tokens: tuple[Tokens, ...] | None = None
     temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] = 0.0
-    #: whole batches of the same shape thrown away first; "auto": until two in a row agree within 2 % (at most 8)
+    #: whole batches of the same shape thrown away first; "auto": until two in a row agree within 2 % (at most 8); with
+    #: `duration_s` no more than 30 s of it each, behind the ramp-up
     warmup_batches: Annotated[int, Field(ge=0, le=100)] | Literal["auto"] = "auto"
     socket: SocketPolicySpec = SocketPolicySpec()
     #: further body fields for every request, over everything else

@@ -26,6 +26,8 @@ from bench_runner.plan.trace import TraceRow, read_trace
 
 #: The stream whose requests are the measurement; every other name is a warm-up batch or a probe.
 MEASURED = "measured"
+#: A warm-up batch of a run by duration is sent for so long behind its ramp-up at most.
+WARMUP_S = 30.0
 #: Most input tokens of one batch: about a gigabyte of text.
 _MAX_BATCH_TOKENS = 200_000_000
 
@@ -71,8 +73,9 @@ def draw(
 ) -> DrawnWorkload:
     """The requests of one batch, the same for the same arguments.
 
-    A batch other than `MEASURED` has the same lengths and moments and other words; given texts and datasets are never
-    sent there. A trace's lengths go before the workload's own where prompts are drawn.
+    A batch other than `MEASURED` has the same lengths and moments and other words, and no more than `WARMUP_S` of them
+    in a run by duration; given texts and datasets are never sent there. A trace's lengths go before the workload's own
+    where prompts are drawn.
 
     Args:
         workload: what is asked for.
@@ -89,12 +92,19 @@ def draw(
     """
     notes: list[str] = []
     room = Room(tokenizer, context_tokens, overhead)
+    if workload.duration_s is not None and stream != MEASURED:
+        warm_s = min(workload.duration_s, (workload.ramp_up_s or 0) + WARMUP_S)
+        workload = workload.model_copy(update={"duration_s": warm_s})
     words = open_stream("prompts", seed, repeat, attempt, stream)
     rows = _rows(workload, notes)
     most = workload.requests
     planned = _schedule(workload, rows, seed, repeat, attempt)
     if planned.offsets_ns is not None:
         workload = workload.model_copy(update={"requests": len(planned.offsets_ns)})
+    if stream != MEASURED and workload.matched_output_tokens is not None:
+        # A shorter warm-up batch takes the first of them.
+        matched = workload.matched_output_tokens[: workload.requests]
+        workload = workload.model_copy(update={"matched_output_tokens": matched})
     outputs = draw_lengths(workload.output_tokens, workload.requests, open_stream("output-lengths", seed, repeat))
     kept = list(range(workload.requests))
     match workload.prompts:

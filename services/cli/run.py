@@ -46,6 +46,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     load.add_argument("--warmup", type=int, metavar="N", help="whole batches thrown away first; default: automatic")
     load.add_argument("--seed", type=int, metavar="S", help="default: drawn anew, so that no prefix cache knows it")
     load.add_argument("--timeout", type=float, metavar="S", help="seconds a request may take")
+    load.add_argument("--run-timeout", type=float, metavar="S", help="seconds the run may take, warm-up included")
     load.add_argument("--calibration", choices=("on", "off"), help="known-answer calibration of the client")
     add_load_flags(parser.add_argument_group("how it is sent"))
     slo = parser.add_argument_group("SLO", "limits that a request must keep to count as good")
@@ -101,7 +102,8 @@ def _spec(arguments: argparse.Namespace) -> RunSpec:
             tokenizer=arguments.tokenizer,
             headers=_headers(arguments.header),
         )
-        limits = Limits() if arguments.timeout is None else Limits(request_timeout_s=arguments.timeout)
+        given = {"request_timeout_s": arguments.timeout, "run_timeout_s": arguments.run_timeout}
+        limits = Limits.model_validate({name: value for name, value in given.items() if value is not None})
         seed = secrets.randbits(48) if arguments.seed is None else arguments.seed
         return RunSpec(target=target, workload=_workload(arguments), limits=limits, slo=_slo(arguments), seed=seed)
     except ValidationError as error:

@@ -372,6 +372,24 @@ class TestOpenLoops:
         assert warm.schedule == drawn.schedule
         assert warm.digest != drawn.digest
 
+    def test_a_warm_up_of_a_long_run_is_short(self) -> None:
+        timed = workload(30, requests=500, arrival=Constant(rate_per_s=1), duration_s=400.0, ramp_up_s=10.0)
+        assert draw_with(ApproximateTokenizer(), timed).schedule.span_ns == 400_000_000_000
+        assert draw_with(ApproximateTokenizer(), timed, stream="warmup-0").schedule.span_ns == 40_000_000_000
+
+    def test_matched_lengths_of_a_run_by_duration(self) -> None:
+        timed = workload(
+            30,
+            requests=60,
+            arrival=Constant(rate_per_s=1),
+            duration_s=40.0,
+            lengths="length-matched",
+            matched_output_tokens=tuple(range(1, 41)),
+        )
+        assert [output for _, output in sizes(draw_with(ApproximateTokenizer(), timed))] == list(range(1, 41))
+        warm = draw_with(ApproximateTokenizer(), timed, stream="warmup-0")
+        assert [output for _, output in sizes(warm)] == list(range(1, 31))
+
     def test_requests_left_out_leave_an_open_loop_its_rate(self) -> None:
         prompts = SyntheticPrompts(input_tokens=ListedLength(tokens=(30, 5000, 40)))
         drawn = draw_with(ApproximateTokenizer(), workload(prompts, requests=3, arrival=Constant(rate_per_s=1)))

@@ -11,7 +11,19 @@ import pytest
 
 from bench_runner.errors import DatasetError, SpecError
 from bench_runner.plan.presets import PRESETS
-from bench_runner.plan.spec import Burst, ClosedLoop, Constant, Gamma, Poisson, Ramp, Slo, Step, Trace, WorkloadSpec
+from bench_runner.plan.spec import (
+    Burst,
+    ClosedLoop,
+    Constant,
+    Gamma,
+    Limits,
+    Poisson,
+    Ramp,
+    Slo,
+    Step,
+    Trace,
+    WorkloadSpec,
+)
 from services.cli import run
 from services.cli.load_flags import WrongUse
 
@@ -106,6 +118,11 @@ def test_flags_lie_over_a_file_s_own_arrival(tmp_path: Path) -> None:
     assert faster.arrival == Gamma(rate_per_s=8, burstiness=0.2, max_concurrency=9)
     burst = workload_of("--workload", str(path), "--arrival", "burst", "--requests", "9")
     assert (burst.arrival, burst.duration_s, burst.ramp_up_s) == (Burst(), None, None)
+
+
+def test_limits_of_the_run() -> None:
+    assert spec_of().limits == Limits()
+    assert spec_of("--timeout", "5", "--run-timeout", "7200").limits == Limits(request_timeout_s=5, run_timeout_s=7200)
 
 
 def test_limits_of_the_slo() -> None:
