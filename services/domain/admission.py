@@ -12,13 +12,16 @@ from bench_runner.plan.dataset import read_dataset
 from bench_runner.plan.spec import (
     DatasetPrompts,
     FixedLength,
+    FixedPrompt,
     Length,
     ListedLength,
     NormalLength,
     SyntheticPrompts,
+    Trace,
     UniformLength,
     WorkloadSpec,
 )
+from bench_runner.plan.trace import read_trace
 from engines.address import AddressPolicy, check_headers, resolve
 from engines.catalog import find_dialect, find_engine
 from engines.errors import EngineError, TargetUnavailable
@@ -126,16 +129,44 @@ def _check_file(path: str | None, rules: HouseRules, field: str) -> None:
 
 def workload_problems(workload: WorkloadSpec, rules: HouseRules, field: str) -> list[Problem]:
     """Everything that is known to be wrong with a workload, whatever its target."""
-    if not isinstance(workload.prompts, DatasetPrompts):
-        return []
-    try:
-        _check_file(workload.prompts.path, rules, "prompts.path")
-        read_dataset(workload.prompts.path, workload.prompts.format)
-    except DatasetError as error:
-        return [Problem(f"{field}.prompts.path", str(error), "mend the file, or give another")]
-    except BadInput as error:
-        return [Problem(f"{field}.{p.field}", p.problem, p.mend) for p in error.problems]
-    return []
+    return [Problem(f"{field}.{p.field}", p.problem, p.mend) for p in _workload_faults(workload, rules)]
+
+
+def _workload_faults(workload: WorkloadSpec, rules: HouseRules) -> Iterator[Problem]:
+    yield from _matched_faults(workload)
+    for name, file in (("prompts.path", workload.prompts), ("arrival.path", workload.arrival)):
+        try:
+            match file:
+                case DatasetPrompts():
+                    _check_file(file.path, rules, name)
+                    entries = len(read_dataset(file.path, file.format))
+                    if entries < workload.requests and workload.duration_s is None:
+                        problem = f"the dataset has {entries} usable entries, and none is sent twice in one run"
+                        yield Problem("requests", problem, f"ask for at most {entries}, or give a longer file")
+                case Trace():
+                    _check_file(file.path, rules, name)
+                    read_trace(file, most=workload.requests, duration_s=workload.duration_s)
+        except DatasetError as error:
+            yield Problem(name, str(error), "mend the file, or give another")
+        except BadInput as error:
+            yield from error.problems
+
+
+def _matched_faults(workload: WorkloadSpec) -> Iterator[Problem]:
+    if workload.matched_output_tokens is None:
+        return
+    if workload.lengths != "length-matched":
+        problem = f'they belong to lengths "length-matched", not "{workload.lengths}"'
+        yield Problem("matched_output_tokens", problem, "leave them out")
+        return
+    given, requests = len(workload.matched_output_tokens), workload.requests
+    prompts = workload.prompts
+    listed = isinstance(prompts, SyntheticPrompts) and isinstance(prompts.input_tokens, ListedLength)
+    # What the target's context does not take of these is left out, and the lengths are of what was sent.
+    may_be_fewer = listed or isinstance(workload.arrival, Trace) or workload.duration_s is not None
+    if given > requests or (given < requests and not may_be_fewer):
+        problem = f"they are {given} lengths for {requests} requests"
+        yield Problem("matched_output_tokens", problem, "give one for each request")
 
 
 def pair_problems(target: TargetSpec, workload: WorkloadSpec, field: str) -> Iterator[Problem]:
@@ -147,28 +178,31 @@ def pair_problems(target: TargetSpec, workload: WorkloadSpec, field: str) -> Ite
             "an overlay is made for launched servers, and this target is attached",
             "use ignore-eos, length-matched or natural",
         )
-    if isinstance(workload.prompts, SyntheticPrompts):
-        if workload.prompts.form == "token_ids" and not capabilities.token_id_prompts:
-            yield Problem(f"{field}.prompts.form", f"{target.engine} takes no token ids", 'use the form "text"')
-        model = find_model(target.model)
-        least = least_tokens(workload)
-        if model is not None and least is not None and least > model.context:
-            yield Problem(
-                f"{field}.prompts.input_tokens",
-                f"input + output are {least} tokens at least, and {model.name} takes {model.context}",
-                "ask for shorter prompts or outputs",
-            )
+    as_ids = isinstance(workload.prompts, SyntheticPrompts) and workload.prompts.form == "token_ids"
+    if as_ids and not capabilities.token_id_prompts:
+        yield Problem(f"{field}.prompts.form", f"{target.engine} takes no token ids", 'use the form "text"')
+    model = find_model(target.model)
+    least = least_tokens(workload)
+    if model is not None and least is not None and least > model.context:
+        yield Problem(
+            f"{field}.{'prompts.input_tokens' if isinstance(workload.prompts, SyntheticPrompts) else 'output_tokens'}",
+            f"input + output are {least} tokens at least, and {model.name} takes {model.context}",
+            "ask for shorter prompts or outputs",
+        )
 
 
 def least_tokens(workload: WorkloadSpec) -> int | None:
-    """Input + output tokens that at least one request surely needs; `None` for given texts.
+    """Input + output tokens that at least one request surely needs; `None` where a file may give other lengths.
 
     Listed lengths are left out one by one where they do not fit, so the smallest counts; of all others the largest
-    that may be drawn.
+    that may be drawn. A given text has one token at least.
     """
-    if not isinstance(workload.prompts, SyntheticPrompts):
-        return None
-    return _bound(workload.prompts.input_tokens) + _bound(workload.output_tokens)
+    match workload.prompts:
+        case SyntheticPrompts(input_tokens=tokens) if not isinstance(workload.arrival, Trace):
+            return _bound(tokens) + _bound(workload.output_tokens)
+        case FixedPrompt():
+            return 1 + _bound(workload.output_tokens)
+    return None
 
 
 def _bound(length: Length) -> int:

@@ -21,6 +21,7 @@ from services.domain.admission import (
 )
 
 RULES = HouseRules(AddressPolicy(), allow_launch=False, secret_origins={"KEY": "http://127.0.0.1"}, files_from=None)
+FIXED = {"kind": "fixed", "tokens": 8}
 LAUNCHED = {"kind": "process", "model_path": "m"}
 
 
@@ -101,6 +102,66 @@ def test_what_does_not_fit_the_models_context_is_refused() -> None:
     assert list(pair_problems(mistral, fits, "w")) == []
     assert [p.field for p in pair_problems(mistral, beyond, "w")] == ["w.prompts.input_tokens"]
     assert list(pair_problems(target(model="not/known"), beyond, "w")) == []
+
+
+def test_a_given_text_needs_its_output_at_least() -> None:
+    text = {"kind": "text", "text": "x"}
+    fits, beyond = (workload({"kind": "fixed", "tokens": 1}, tokens, prompts=text) for tokens in (32_767, 32_768))
+    mistral = target(model="mistralai/Mistral-7B-Instruct-v0.2")
+    assert list(pair_problems(mistral, fits, "w")) == []
+    assert [p.field for p in pair_problems(mistral, beyond, "w")] == ["w.output_tokens"]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "more", "given", "refused"),
+    [
+        (FIXED, {}, 2, False),
+        (FIXED, {}, 1, True),
+        (FIXED, {}, 3, True),
+        (FIXED, {"lengths": "natural"}, 2, True),
+        # what a context does not take is left out
+        ({"kind": "list", "tokens": [1, 100_000]}, {}, 1, False),
+        ({"kind": "list", "tokens": [1, 100_000]}, {}, 3, True),
+        (FIXED, {"arrival": {"kind": "closed_loop", "concurrency": 1}, "duration_s": 1}, 1, False),
+    ],
+)
+def test_matched_lengths_are_one_a_request(
+    inputs: dict[str, Any], more: dict[str, Any], given: int, refused: bool
+) -> None:
+    asked = workload(
+        inputs, **{"requests": 2, "lengths": "length-matched", "matched_output_tokens": [5] * given} | more
+    )
+    assert [p.field for p in workload_problems(asked, RULES, "w")] == ["w.matched_output_tokens"] * refused
+
+
+def test_a_trace_is_read_below_the_same_folder_before_it_is_sent(tmp_path: Path) -> None:
+    rules = HouseRules(AddressPolicy(), allow_launch=False, secret_origins={}, files_from=tmp_path)
+    (tmp_path / "ok.jsonl").write_text('{"offset_s": 0}\n')
+    (tmp_path / "bad.jsonl").write_text('{"offset_s": "soon"}\n')
+
+    def problems(path: str, rules: HouseRules = rules) -> list[tuple[str, str]]:
+        asked = workload(FIXED, arrival={"kind": "trace", "path": path})
+        return [(p.field, p.problem) for p in workload_problems(asked, rules, "w")]
+
+    assert problems(f"{tmp_path}/ok.jsonl") == []
+    ((field, problem),) = problems(f"{tmp_path}/bad.jsonl")
+    assert (field, "line 1" in problem) == ("w.arrival.path", True)
+    assert problems("/etc/passwd") == [("w.arrival.path", "is outside the service's folder of files")]
+    assert problems("/etc/passwd", RULES) == [("w.arrival.path", "this service reads no files for jobs")]
+
+
+def test_a_trace_with_lengths_of_its_own_is_not_held_to_the_workloads(tmp_path: Path) -> None:
+    asked = workload({"kind": "fixed", "tokens": 100_000}, arrival={"kind": "trace", "path": "x"})
+    assert list(pair_problems(target(model="mistralai/Mistral-7B-Instruct-v0.2"), asked, "w")) == []
+
+
+def test_a_dataset_that_is_too_short_is_told_at_the_door(tmp_path: Path) -> None:
+    rules = HouseRules(AddressPolicy(), allow_launch=False, secret_origins={}, files_from=tmp_path)
+    (tmp_path / "two.jsonl").write_text('{"prompt": "x"}\n{"prompt": "y"}\n')
+    prompts = {"kind": "dataset", "path": str(tmp_path / "two.jsonl")}
+    two, three = (workload(FIXED, requests=requests, prompts=prompts) for requests in (2, 3))
+    assert workload_problems(two, rules, "w") == []
+    assert [p.field for p in workload_problems(three, rules, "w")] == ["w.requests"]
 
 
 def test_every_preset_may_be_asked_of_every_known_model() -> None:
