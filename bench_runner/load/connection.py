@@ -37,8 +37,9 @@ class Connection:
     """A socket in one of five states. The stamps and bytes of its request are kept until the spool takes them."""
 
     __slots__ = ("body", "bound", "connect_ns", "deadline_ns", "error", "fd", "framer", "kernel_ns", "last_block",
-                 "lengths", "local_port", "opened_ns", "pending", "position", "recvmsg", "resends", "scheduled_ns",
-                 "sent_kernel_ns", "sent_ns", "served", "sock", "stamps_sends", "state", "tls", "user_ns")  # fmt: skip
+                 "lengths", "local_port", "opened_ns", "pending", "position", "quick_ack_ns", "recvmsg", "resends",
+                 "scheduled_ns", "sent_kernel_ns", "sent_ns", "served", "sock", "stamps_sends", "state", "tls",
+                 "user_ns")  # fmt: skip
 
     def __init__(self, family: int) -> None:
         self.sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
@@ -69,6 +70,8 @@ class Connection:
         self.sent_kernel_ns = 0
         #: bytes of the request that the socket did not take yet
         self.pending: memoryview | None = None
+        #: QUICKACK is to be armed at the first read from then on
+        self.quick_ack_ns = 0
         self.user_ns = array("q")
         self.kernel_ns = array("q")
         self.lengths = array("q")

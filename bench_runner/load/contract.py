@@ -55,7 +55,7 @@ class Progress:
     sent: int
     finished: int
     failed: int
-    #: response bytes so far
+    #: response bytes, of streams under way only what the spool has taken already
     received_bytes: int
 
 

@@ -45,6 +45,8 @@ from engines.clock import monotonic_ns, process_cpu_ns
 TICK_NS = 250_000_000
 #: bytes of one response that are held before the spool takes them
 HOLD_BYTES = 32_768
+#: QUICKACK is armed at the first read behind a send, and again this often, for the kernel makes no promise
+QUICK_ACK_NS = 100_000_000
 #: events taken at once: between two batches the schedule is looked at
 MAX_EVENTS = 64
 
@@ -135,6 +137,8 @@ class Generator:
             connection = self._pool.table.get(fd)
             if connection is None:
                 self._answer(fd)
+            elif mask == select.EPOLLIN and connection.state == BUSY:
+                self._receive(connection)
             elif mask & select.EPOLLERR and self._stamp_sent(connection):
                 pass  # whatever else happened is still there at the next turn
             elif connection.state == BUSY:
@@ -232,6 +236,7 @@ class Generator:
             self._in_flight[connection] = None
             self._stop("lapsed", "the lease of the run lapsed")
             return
+        connection.quick_ack_ns = 0 if self._plan.quick_ack else NEVER_NS
         alive = connection.send(payload)
         connection.sent_ns = sent_ns
         connection.deadline_ns = sent_ns + self._plan.request_timeout_ns
@@ -250,6 +255,7 @@ class Generator:
 
     def _flush(self, connection: Connection) -> None:
         """The socket takes more of a request. Where the peer is gone, reading will tell."""
+        connection.quick_ack_ns = 0 if self._plan.quick_ack else NEVER_NS
         alive = connection.pending is not None and connection.send(connection.pending, first=False)
         if not alive or connection.pending is None:
             self._epoll.modify(connection.fd, select.EPOLLIN)
@@ -270,14 +276,19 @@ class Generator:
             kernel_ns = seconds * 1_000_000_000 + nanoseconds - self._tally.offset_ns
             if now - kernel_ns > self._tally.max_lag_ns:
                 self._tally.max_lag_ns = now - kernel_ns
-        if self._plan.quick_ack and data:
+        if now >= connection.quick_ack_ns and data:
+            # Sending makes the kernel delay its ACKs; told otherwise, it does not for as long as nothing is sent. To
+            # tell it at every read would cost a tenth of what a read costs.
+            connection.quick_ack_ns = now + QUICK_ACK_NS
             connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         if connection.tls is not None:
             self._receive_tls(connection, data, now, kernel_ns)
         elif not data:
             self._lose(connection, EOF, "")
-        else:
-            self._keep(connection, data, now, kernel_ns)
+        elif connection.keep(data, now, kernel_ns):
+            self._complete(connection, now)
+        elif len(connection.body) >= HOLD_BYTES:
+            self._hold(connection)
 
     def _receive_tls(self, connection: Connection, data: bytes, now: int, kernel_ns: int) -> None:
         assert connection.tls is not None
@@ -287,17 +298,22 @@ class Generator:
             self._lose(connection, RESET, f"TLS: {error}")
             return
         if plain:
-            self._keep(connection, plain, now, kernel_ns)
+            if connection.keep(plain, now, kernel_ns):
+                self._complete(connection, now)
+            elif len(connection.body) >= HOLD_BYTES:
+                self._hold(connection)
         if closed and connection.state == BUSY:
             self._lose(connection, EOF, "")
 
-    def _keep(self, connection: Connection, data: bytes, now: int, kernel_ns: int) -> None:
-        self._tally.received_bytes += len(data)
-        if connection.keep(data, now, kernel_ns):
-            malformed = connection.framer.malformed
-            self._finish(connection, MALFORMED if malformed else COMPLETE, now, malformed or "")
-        elif len(connection.body) >= HOLD_BYTES:
-            self._spool.append(connection)
+    def _complete(self, connection: Connection, now: int) -> None:
+        """The framing says that the response is over."""
+        malformed = connection.framer.malformed
+        self._finish(connection, MALFORMED if malformed else COMPLETE, now, malformed or "")
+
+    def _hold(self, connection: Connection) -> None:
+        """The spool takes what has come of a response that goes on."""
+        self._tally.received_bytes += len(connection.body)
+        self._spool.append(connection)
 
     def _lose(self, connection: Connection, ending: int, error: str) -> None:
         """The connection ended before the response did: sent again, once, where it was only a stale connection."""
@@ -335,6 +351,7 @@ class Generator:
 
     def _finish(self, connection: Connection, ending: int, now: int, error: str) -> None:
         """A request is over: the spool gets what is left of it, the connection another request or its end."""
+        self._tally.received_bytes += len(connection.body)
         self._spool.append(connection, ending, now, error)
         self._in_flight.pop(connection, None)
         self._schedule.release(connection.position, now)
