@@ -135,7 +135,7 @@ def test_a_secret_goes_to_its_own_origin_only(client: TestClient) -> None:
 
 def dataset(path: Path) -> dict[str, Any]:
     prompts = {"kind": "dataset", "path": str(path)}
-    return JOB | {"workloads": [WORKLOAD | {"prompts": prompts}]}
+    return JOB | {"workloads": [WORKLOAD | {"prompts": prompts, "requests": 1}]}
 
 
 def test_a_dataset_is_read_before_anything_runs(client: TestClient, dataset_dir: Path, tmp_path: Path) -> None:

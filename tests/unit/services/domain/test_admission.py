@@ -128,9 +128,8 @@ def test_a_given_text_needs_its_output_at_least() -> None:
 def test_matched_lengths_are_one_a_request(
     inputs: dict[str, Any], more: dict[str, Any], given: int, refused: bool
 ) -> None:
-    asked = workload(
-        inputs, **{"requests": 2, "lengths": "length-matched", "matched_output_tokens": [5] * given} | more
-    )
+    matched: dict[str, Any] = {"requests": 2, "lengths": "length-matched", "matched_output_tokens": [5] * given}
+    asked = workload(inputs, **matched | more)
     assert [p.field for p in workload_problems(asked, RULES, "w")] == ["w.matched_output_tokens"] * refused
 
 
