@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench_runner.errors import SpecError
-from bench_runner.plan.arrival import Schedule, schedule
+from bench_runner.plan.arrival import Schedule, measured_window, schedule, window_notes
 from bench_runner.plan.spec import (
     ArrivalSpec,
     Burst,
@@ -291,6 +291,52 @@ def test_what_has_no_rates_has_no_expectation() -> None:
     assert expected_requests(Burst(), 5) is None
     assert most_requests(ClosedLoop(concurrency=4), 5) is None
     assert most_requests(Trace(path="x"), 5) is None
+
+
+class TestMeasuredWindow:
+    """What part of a window is measured: 10 s to 40 s on its clock."""
+
+    window = (10_000_000_000, 40_000_000_000)
+
+    def seconds_of(self, planned: Schedule, **more: object) -> tuple[float, float] | None:
+        arguments: dict[str, object] = {"ramp_up_s": None, "unsent": 0} | more
+        found = measured_window(planned, self.window, **arguments)  # type: ignore[arg-type]
+        return None if found is None else (found[0] / 1e9, found[1] / 1e9)
+
+    def test_a_burst_is_measured_whole(self) -> None:
+        assert self.seconds_of(plan(Burst(), 3)) is None
+        assert self.seconds_of(plan(Trace(path="x"), 3, trace_s=[0, 0, 0])) is None
+
+    def test_an_open_loop_up_to_the_end_of_its_sending(self) -> None:
+        planned = plan(Constant(rate_per_s=1), 20)
+        assert self.seconds_of(planned) == (10, 30)
+        assert self.seconds_of(planned, ramp_up_s=5) == (15, 30)
+
+    def test_a_window_that_was_cut_short_ends_where_it_was(self) -> None:
+        planned = plan(Constant(rate_per_s=1), 90)
+        assert self.seconds_of(planned) == (10, 100)
+        assert self.seconds_of(planned, complete=False) == (10, 40)
+
+    def test_a_closed_loop_only_behind_its_ramp_up(self) -> None:
+        assert self.seconds_of(plan(ClosedLoop(concurrency=2), 9)) is None
+        assert self.seconds_of(plan(ClosedLoop(concurrency=2), 9, duration_s=20)) is None
+        timed = plan(ClosedLoop(concurrency=2), 9, duration_s=20)
+        assert self.seconds_of(timed, ramp_up_s=5, unsent=3) == (15, 30)
+        # Where every request was sent, the last of them says when sending ended.
+        assert self.seconds_of(timed, ramp_up_s=5) == (15, 10)
+
+    def test_what_the_reader_must_know(self) -> None:
+        def notes(planned: Schedule, duration_s: float | None, unsent: int = 0) -> str:
+            return " ".join(window_notes(planned, self.window, duration_s=duration_s, unsent=unsent))
+
+        assert notes(plan(Constant(rate_per_s=1), 25), None) == ""
+        assert notes(plan(Constant(rate_per_s=1), 90, duration_s=25), 25) == ""
+        assert "every request was sent before the 25 s were over" in notes(plan(Constant(rate_per_s=1), 20), 25)
+        closed = plan(ClosedLoop(concurrency=2), 9, duration_s=20)
+        assert notes(closed, 20, unsent=1) == ""
+        assert "allow more of them" in notes(closed, 20)
+        assert "answers came for 28.0 s after 2.0 s of sending" in notes(plan(Constant(rate_per_s=10), 20), None)
+        assert notes(plan(Burst(), 5), None) == ""
 
 
 #: of Poisson at 10 a second, seed 7, repeat 1, attempt 2
