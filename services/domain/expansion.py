@@ -10,6 +10,7 @@ from engines.spec import TargetSpec
 from services.domain.errors import BadInput, Problem
 from services.domain.job import (
     MOST_RUNS,
+    MOST_SPEC_BYTES,
     Arm,
     JobSpec,
     PlannedRun,
@@ -52,6 +53,7 @@ def expand(
                 f"ask for at most {MOST_RUNS} runs in one job",
             )
         )
+    _check_size(job, arms, workloads)
     held = {arm.name: occupied_resources(arm.spec, lookup) for arm in arms}
     givers = {w.name: _length_giver(w, arms, stops_early) for w in workloads}
     cells = list(_cells_in_order(job, arms, workloads))
@@ -75,6 +77,22 @@ def expand(
         )
         for position, (arm, workload, repeat) in enumerate(cells)
     )
+
+
+def _check_size(job: JobSpec, arms: tuple[Arm, ...], workloads: tuple[WorkloadSpec, ...]) -> None:
+    """Raises BadInput where the specs of all runs are more than a database should be given at once."""
+    arm_bytes = sum(len(arm.spec.model_dump_json().encode()) for arm in arms)
+    workload_bytes = sum(len(workload.model_dump_json().encode()) for workload in workloads)
+    whole = job.repeats * (len(workloads) * arm_bytes + len(arms) * workload_bytes)
+    if whole > MOST_SPEC_BYTES:
+        longest = max(range(len(workloads)), key=lambda at: len(workloads[at].model_dump_json()))
+        raise BadInput(
+            Problem(
+                f"workloads.{longest}",
+                f"each run keeps its spec, and those of all runs are {whole / 2**20:.0f} MiB",
+                f"keep to {MOST_SPEC_BYTES // 2**20} MiB: fewer runs in one job, or long texts and lists in a file",
+            )
+        )
 
 
 def _cells_in_order(

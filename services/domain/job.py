@@ -17,6 +17,8 @@ from services.domain.text import refuse_unstorable
 
 #: More than this is a mistake, or several jobs.
 MOST_RUNS = 10_000
+#: Every run keeps its whole spec, so a long workload in many runs is refused rather than multiplied.
+MOST_SPEC_BYTES = 64 * 1024 * 1024
 
 JOB_EXAMPLE: dict[str, Any] = {
     "name": "vLLM against TGI",

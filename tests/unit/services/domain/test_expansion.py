@@ -119,3 +119,18 @@ def test_lengths_that_nobody_or_everybody_would_give_are_refused(targets: list[A
     with pytest.raises(BadInput) as caught:
         runs_of(targets=targets, workloads=[MATCHED])
     assert caught.value.problems[0].field == "workloads.matched.lengths"
+
+
+def test_a_long_workload_is_not_multiplied_by_its_runs() -> None:
+    long = {
+        "name": "long",
+        "requests": 1,
+        "prompts": {"kind": "text", "text": "x" * 1_000_000},
+        "output_tokens": {"kind": "fixed", "tokens": 1},
+    }
+    short = long | {"name": "short", "prompts": {"kind": "text", "text": "x"}}
+    assert len(runs_of(workloads=[short, long], repeats=30)) == 120
+    with pytest.raises(BadInput) as refused:
+        runs_of(workloads=[short, long], repeats=60)
+    assert [problem.field for problem in refused.value.problems] == ["workloads.1"]
+    assert len(runs_of(workloads=[short], repeats=1000)) == 2000
