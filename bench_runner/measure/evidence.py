@@ -22,6 +22,8 @@ class Evidence:
     lengths: str = "ignore-eos"
     #: the engine can be told to give exactly the tokens asked for
     fixed_length: bool = True
+    #: "length-matched": the run was asked for the lengths that another run's engine gave; else it is the one that gives
+    matched: bool = False
     #: planned input lengths are estimates, not proven
     approximate_prompts: bool = False
     #: prompts differ from their first tokens on; a data set's may share them
@@ -38,6 +40,9 @@ class Evidence:
     counted_input_tokens: int | None = None
     counted_output_tokens: int | None = None
     counted_cached_tokens: int | None = None
+    #: as stated; `None`: nothing was stated
+    hardware: str | None = None
+    precision: str | None = None
     #: the Summary's; leave out for simulated hardware, which may be told to be faster than it could be
     roofline_ratio: float | None = None
     #: in words, where the target never answered or died

@@ -5,11 +5,15 @@ from __future__ import annotations
 from bench_runner.measure.evidence import Evidence
 from bench_runner.measure.record import RequestRecord
 from bench_runner.measure.result import Reason
+from engines.contract import EARLY_STOPS
 
 #: Tokens an engine that cannot ignore EOS may be off its plan.
 OFF_PLAN_LIMIT = 0.02
 #: A text tokenised again need not give the tokens it was made of; beyond this share it is worth a note.
 RETOKENISED_LIMIT = 0.10
+#: One output is too short a text for that: so much of it, and more tokens than these, is not noise.
+CUT_LIMIT = 0.25
+CUT_LEAST = 3
 #: Share of the prompt tokens that may come from a prefix cache.
 CACHE_LIMIT = 0.01
 #: Share by which the engine's own counters may move more than our requests account for.
@@ -22,20 +26,37 @@ def check_output_tokens(evidence: Evidence) -> list[Reason]:
         text = "outputs end where the model likes: tokens/s of such runs are shown and never ranked"
         return [Reason("natural_lengths", "note", text)]
     counted = [r for r in evidence.good if r.engine_output_tokens is not None]
+    exact = evidence.fixed_length or evidence.lengths == "overlay" or evidence.matched
+    reasons = []
+    if evidence.lengths == "length-matched" and not exact:
+        # What ended by itself is what the protocol asks this engine for: the others get its lengths.
+        gave = [r for r in counted if _ended_early(r)]
+        counted = [r for r in counted if not _ended_early(r)]
+        if gave:
+            text = (
+                f"{len(gave)} of {len(gave) + len(counted)} outputs ended by themselves, after "
+                f"{sum(r.engine_output_tokens or 0 for r in gave)} of {sum(r.planned_output_tokens for r in gave)} "
+                "tokens: the lengths this protocol asks the other engines for"
+            )
+            reasons.append(Reason("lengths_given", "note", text))
     off = [(r.engine_output_tokens or 0) - r.planned_output_tokens for r in counted]
     strays = [difference for difference in off if difference]
     if not strays:
-        return []
+        return reasons
     planned = sum(record.planned_output_tokens for record in counted)
     share = sum(map(abs, strays)) / planned
-    exact = evidence.fixed_length or evidence.lengths == "overlay"
     severity = "invalid" if exact or share > OFF_PLAN_LIMIT else "note"
     limit = "none is allowed" if exact else f"{OFF_PLAN_LIMIT:.0%} is allowed an engine that cannot ignore EOS"
     message = (
         f"{len(strays)} of {len(counted)} outputs have not their planned length: the engine counted "
         f"{planned + sum(strays)} tokens of {planned} ({share:.2%} off; {limit})"
     )
-    return [Reason("tokens_off_plan", severity, message)]
+    return [*reasons, Reason("tokens_off_plan", severity, message)]
+
+
+def _ended_early(record: RequestRecord) -> bool:
+    counted = record.engine_output_tokens
+    return record.finish_reason in EARLY_STOPS and counted is not None and counted < record.planned_output_tokens
 
 
 def check_input_tokens(evidence: Evidence) -> list[Reason]:
@@ -61,16 +82,22 @@ def check_input_tokens(evidence: Evidence) -> list[Reason]:
 def check_token_counts(evidence: Evidence) -> list[Reason]:
     """Successes the engine did not count: their lengths are not proven."""
     good = evidence.good
-    silent = [r for r in good if r.engine_output_tokens is None]
-    if not silent:
-        return []
-    has_local = all(r.local_output_tokens is not None for r in good)
-    message = f"the engine gave no token count for {len(silent)} of {len(good)} successes; " + (
-        "tokens/s rest on the local tokenizer's count"
-        if has_local
-        else "there are no tokens/s, and lengths are unproven"
-    )
-    return [Reason("no_token_counts", "note" if has_local else "inconclusive", message)]
+    reasons = []
+    for word, pairs in (
+        ("output", [(r.engine_output_tokens, r.local_output_tokens) for r in good]),
+        ("input", [(r.engine_input_tokens, r.local_input_tokens) for r in good]),
+    ):
+        silent = sum(engine is None for engine, _ in pairs)
+        if not silent:
+            continue
+        has_local = all(local is not None for _, local in pairs)
+        message = f"the engine gave no {word} token count for {silent} of {len(good)} successes; " + (
+            f"{word} tokens/s rest on the local tokenizer's count"
+            if has_local
+            else f"there are no {word} tokens/s, and {word} lengths are unproven"
+        )
+        reasons.append(Reason("no_token_counts", "note" if has_local else "inconclusive", message))
+    return reasons
 
 
 def check_counts_agree(evidence: Evidence) -> list[Reason]:
@@ -84,10 +111,25 @@ def check_counts_agree(evidence: Evidence) -> list[Reason]:
             f"(the first: {_arrived(over[0])} arrived, {over[0].engine_output_tokens} counted): its count is wrong"
         )
         reasons.append(Reason("token_counts_disagree", "inconclusive", message))
-    pairs = [(r.engine_output_tokens, r.local_output_tokens) for r in good]
-    counted = sum(engine for engine, local in pairs if engine is not None and local is not None)
-    again = sum(local for engine, local in pairs if engine is not None and local is not None)
-    if counted and abs(again - counted) > RETOKENISED_LIMIT * counted:
+    pairs = [
+        (r, r.engine_output_tokens, r.local_output_tokens)
+        for r in good
+        if r.engine_output_tokens is not None and r.local_output_tokens is not None
+    ]
+    counted = sum(engine for _, engine, _ in pairs)
+    again = sum(local for _, _, local in pairs)
+    # Where the wire tells the tokens, what came is known; where it does not, only the text can tell that some are gone.
+    untold = [(engine, local) for r, engine, local in pairs if -1 in r.event_tokens or not r.event_tokens]
+    cut = [(engine, local) for engine, local in untold if engine - local > max(CUT_LIMIT * engine, CUT_LEAST)]
+    lost = sum(engine - local for engine, local in untold)
+    if cut or lost > RETOKENISED_LIMIT * sum(engine for engine, _ in untold):
+        message = (
+            f"the local tokenizer makes {again} tokens of the outputs, the engine counted {counted} "
+            f"(of {len(cut)} of {len(pairs)} outputs more than {CUT_LIMIT:.0%} is missing): the count is wrong, or "
+            "tokens were lost"
+        )
+        reasons.append(Reason("token_counts_disagree", "inconclusive", message))
+    elif counted and abs(again - counted) > RETOKENISED_LIMIT * counted:
         message = (
             f"the local tokenizer makes {again} tokens of the outputs, the engine counted {counted}; "
             f"more than {RETOKENISED_LIMIT:.0%} apart"
@@ -107,9 +149,16 @@ def check_prefix_cache(evidence: Evidence) -> list[Reason]:
     """Prompt tokens that were not computed, as the responses or the engine's own hit counter tell."""
     good = evidence.good
     told = [r.cached_tokens for r in good if r.cached_tokens is not None]
+    if good and len(told) < len(good) and evidence.counted_cached_tokens is None:
+        text = "neither the responses nor the engine's metrics tell whether a prefix cache served prompts"
+        if not evidence.distinct_prompts:
+            text += ", and these prompts may share their first tokens"
+        unknown = [Reason("prefix_cache_unknown", "note", text)]
+    else:
+        unknown = []
     cached = max(sum(told), evidence.counted_cached_tokens or 0)
     if not cached:
-        return []
+        return unknown
     prompts = sum(r.engine_input_tokens or r.planned_input_tokens for r in good)
     allowed = evidence.shared_prefix_tokens * len(evidence.records)
     share = max(cached - allowed, 0) / prompts if prompts else 1.0
@@ -117,7 +166,7 @@ def check_prefix_cache(evidence: Evidence) -> list[Reason]:
     message = f"the engine's prefix cache served {cached} of {prompts} prompt tokens; {CACHE_LIMIT:.0%} is the limit"
     if allowed:
         message += f" beyond the {allowed} that all prompts share"
-    return [Reason("prefix_cache", severity, message)]
+    return [*unknown, Reason("prefix_cache", severity, message)]
 
 
 def check_foreign_traffic(evidence: Evidence) -> list[Reason]:

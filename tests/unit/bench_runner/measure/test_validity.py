@@ -31,14 +31,16 @@ def severity(code: str, records: list[RequestRecord] | None = None, **facts: Any
 
 
 def test_a_clean_run_is_valid_and_has_nothing_to_say() -> None:
-    validity = judge(Evidence(GOOD, cpu_s=0.1, wall_s=1.0, max_lag_s=0.001, counted_input_tokens=1000))
+    validity = judge(
+        Evidence(GOOD, cpu_s=0.1, wall_s=1.0, max_lag_s=0.001, counted_input_tokens=1000, counted_cached_tokens=0)
+    )
     assert validity.state is ValidityState.VALID
     assert validity.reasons == ()
 
 
 def test_the_worst_finding_decides_and_comes_first() -> None:
     records = [make_record(0, resends=1), *failing(1, 200)[:199]]
-    validity = judge(Evidence(records, lengths="natural"))
+    validity = judge(Evidence(records, lengths="natural", counted_cached_tokens=0))
     assert validity.state is ValidityState.INCONCLUSIVE
     assert [reason.severity for reason in validity.reasons] == ["inconclusive", "note", "note"]
     validity = judge(Evidence(records, lengths="natural", ended="timeout"))
@@ -160,6 +162,25 @@ def test_outputs_off_their_plan(records: list[RequestRecord], facts: dict[str, A
     assert severity("tokens_off_plan", records, **facts) == expected
 
 
+def test_the_engine_that_gives_the_lengths_may_stop_early() -> None:
+    """A fifth of its tokens short, because the model had no more to say."""
+    ended = [
+        make_record(k, planned_output_tokens=128, engine_output_tokens=100, finish_reason="eos_token") for k in range(4)
+    ]
+    gives: dict[str, Any] = {"lengths": "length-matched", "fixed_length": False}
+    validity = judge(Evidence(ended, **gives))
+    assert validity.state is ValidityState.VALID
+    reason = found("lengths_given", ended, **gives)
+    assert reason is not None
+    assert reason.message.startswith("4 of 4 outputs ended by themselves, after 400 of 512 tokens")
+    # … but not be cut short, nor be too long, and what it gave is asked of the others exactly.
+    assert severity("tokens_off_plan", short(28, 4, 4), **gives) == "invalid"
+    assert severity("tokens_off_plan", short(-28, 4, 4), **gives) == "invalid"
+    assert severity("tokens_off_plan", ended, **gives, matched=True) == "invalid"
+    assert severity("tokens_off_plan", short(0), **gives, matched=True) is None
+    assert severity("tokens_off_plan", ended, lengths="length-matched", fixed_length=True) == "invalid"
+
+
 def test_the_published_shortfall_is_put_in_words() -> None:
     reason = found("tokens_off_plan", short(50), fixed_length=False)
     assert reason is not None
@@ -198,6 +219,36 @@ def test_successes_that_nobody_counted() -> None:
     assert severity("no_token_counts") is None
 
 
+def test_prompts_that_nobody_counted() -> None:
+    silent = [make_record(k, engine_input_tokens=None) for k in range(3)]
+    reason = found("no_token_counts", silent)
+    assert reason is not None
+    assert reason.severity == "inconclusive"
+    assert reason.message.startswith("the engine gave no input token count for 3 of 3 successes")
+    local = [make_record(k, engine_input_tokens=None, local_input_tokens=10) for k in range(3)]
+    assert severity("no_token_counts", local) == "note"
+
+
+UNTOLD = (-1,) * 3
+
+
+def test_text_that_is_missing_is_found_by_a_local_tokenizer() -> None:
+    """Chunks that do not tell their tokens, and a closing count that claims all of them."""
+    whole: dict[str, Any] = {"planned_output_tokens": 128, "engine_output_tokens": 128, "event_tokens": UNTOLD}
+    half = [make_record(k, **whole, local_output_tokens=64) for k in range(4)]
+    assert severity("token_counts_disagree", half) == "inconclusive"
+    all_there = [make_record(k, **whole, local_output_tokens=126) for k in range(99)]
+    assert severity("token_counts_disagree", all_there) is None
+    one_cut = [*all_there, make_record(99, **whole, local_output_tokens=64)]
+    reason = found("token_counts_disagree", one_cut)
+    assert reason is not None
+    assert reason.severity == "inconclusive"
+    assert "of 1 of 100 outputs" in reason.message
+    # A few tokens of a short answer are noise.
+    few: dict[str, Any] = {"planned_output_tokens": 4, "engine_output_tokens": 4, "event_tokens": UNTOLD}
+    assert severity("token_counts_disagree", [*all_there, make_record(99, **few, local_output_tokens=1)]) is None
+
+
 def test_more_tokens_than_the_engine_counted_is_a_wrong_count() -> None:
     """Three events, each of one token or more."""
     fewer: dict[str, Any] = {"planned_output_tokens": 2, "engine_output_tokens": 2}
@@ -223,6 +274,13 @@ def test_a_prefix_cache_that_served_prompts(cached: int, expected: str | None) -
     told = [make_record(k, cached_tokens=cached if k == 0 else 0) for k in range(100)]
     assert severity("prefix_cache", told) == expected
     assert severity("prefix_cache", counted_cached_tokens=cached) == expected
+
+
+def test_a_cache_that_nobody_tells_of_is_noted() -> None:
+    assert severity("prefix_cache_unknown") == "note"
+    assert severity("prefix_cache_unknown", counted_cached_tokens=0) is None
+    assert severity("prefix_cache_unknown", [make_record(cached_tokens=0)]) is None
+    assert severity("prefix_cache_unknown", [make_record(cached_tokens=0), make_record(1)]) == "note"
 
 
 def test_a_prefix_that_all_prompts_share_may_be_cached() -> None:
