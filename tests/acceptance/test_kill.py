@@ -34,8 +34,9 @@ from tests.fakes.service import await_true, free_port
 
 ROOT = Path(__file__).parents[2]
 SEED = 20
-#: What dies how often. "result": the worker whose result has just been put on its disk.
-KILLS = ["api"] * 5 + ["worker"] * 9 + ["result"] * 6
+#: What dies how often. "result": the worker whose result has just been put on its disk; "engine": the worker that has
+#: an engine of its own at work.
+KILLS = ["api"] * 5 + ["worker"] * 7 + ["result"] * 6 + ["engine"] * 2
 #: Longest quiet time between two kills.
 MOST_QUIET_S = 3.5
 LEASE_S = 2.0
@@ -61,6 +62,8 @@ class Site:
     jobs: list[str] = field(default_factory=list)
     #: kills that left a result on disk
     caught: int = 0
+    #: kills of a worker while an engine that it had launched was there
+    orphaned: int = 0
 
     def start(self, name: str) -> None:
         """Start "api", "w1" or "w2"."""
@@ -120,6 +123,13 @@ class Site:
         """Workers that have a result on disk."""
         for name in ("w1", "w2"):
             if any((self.folder / name / "results").glob("*.jsonl")):
+                yield name
+
+    def launching(self) -> Iterator[str]:
+        """Workers that run the launched target while an engine of it is there."""
+        for name in ("w1", "w2"):
+            claimed = {run_id for run_id, _ in self.held_by(name)}
+            if claimed & {*runs_on(self, "launched")} and engines_of(self.folder):
                 yield name
 
     def tell(self) -> str:
@@ -182,6 +192,11 @@ def kill_once(site: Site, what: str, chance: random.Random) -> None:
         case "worker":
             sleep_s(chance.uniform(0, MOST_QUIET_S))
             site.kill(chance.choice(("w1", "w2")))
+        case "engine":
+            await_true(lambda: next(site.launching(), None) is not None, PATIENCE_S, site.tell)
+            worker = next(site.launching(), "w1")
+            site.orphaned += bool(engines_of(site.folder))
+            site.kill(worker)
         case _:
             deadline_ns = monotonic_ns() + int(PATIENCE_S * 1e9)
             while (name := next(site.results(), None)) is None:
@@ -210,6 +225,11 @@ def processes_of(folder: Path) -> list[str]:
     return found
 
 
+def engines_of(folder: Path) -> list[str]:
+    """Living engines that workers launched."""
+    return [process for process in processes_of(folder) if "engines.simulated" in process]
+
+
 def hold(site: Site, run_id: str, attempt: Attempt) -> tuple[datetime, datetime]:
     """From when to when an attempt owned its target: no longer than its lease, where its worker was killed."""
     assert attempt.ended_at is not None, (run_id, attempt)
@@ -234,14 +254,16 @@ def test_nothing_is_lost_and_nothing_happens_twice_whoever_is_killed(
         with site(database, database_url, tmp_path, "api", "w1", "w2") as running:
             targets = [*(attached(name, server) for name, server in servers.items()), launched(tmp_path)]
             for number, what in enumerate(kills):
-                if number % 10 == 0 or unfinished(database) < 4:
+                if number % 10 == 0 or unfinished(database) < 4 or (what == "engine" and not waiting(running)):
                     running.submit(targets, repeats=2)
                 kill_once(running, what, chance)
             await_true(lambda: unfinished(database) == 0, PATIENCE_S, running.tell)
             await_true(lambda: not [*running.results()], PATIENCE_S, running.tell)
             assert_every_job_ended(running)
+            assert_runs_fail_only_of_lost_workers(running)
         await_true(lambda: not processes_of(tmp_path), 30.0, lambda: str(processes_of(tmp_path)))
         assert running.caught > 0, "no kill came between a result and its place in the database"
+        assert running.orphaned > 0, "no kill came while a launched engine was there"
         for name, server in servers.items():
             assert_no_load_without_a_lease(running, name, server)
 
@@ -290,6 +312,29 @@ def assert_every_job_ended(site: Site) -> None:
         for job in listed:
             assert job["status"] in ("completed", "failed"), job
             assert sum(job["counts"].values()) == 6
+
+
+def assert_runs_fail_only_of_lost_workers(site: Site) -> None:
+    """And few do: what was killed is carried out again."""
+    with site.database.read() as connection:
+        found = connection.execute(select(runs.c.id, runs.c.target, runs.c.status, runs.c.error)).all()
+    for run in found:
+        assert run.status == "completed" or (run.status, "its worker was lost" in str(run.error)) == ("failed", True), (
+            run.id,
+            run.target,
+            run.status,
+            run.error,
+        )
+    completed = Counter(run.target for run in found if run.status == "completed")
+    for target in ("a", "b", "launched"):
+        assert 2 * completed[target] > sum(run.target == target for run in found), (target, completed)
+
+
+def waiting(site: Site) -> bool:
+    """A run on the launched target is still to come."""
+    with site.database.read() as connection:
+        queued = select(runs.c.id).where(runs.c.target == "launched", runs.c.status == "queued")
+        return connection.execute(queued).first() is not None
 
 
 def runs_on(site: Site, target: str) -> Iterator[str]:
