@@ -385,10 +385,13 @@ def _evidence(
         max_concurrency=getattr(workload.arrival, "max_concurrency", None),
         ended=outcome.ended,
         lengths=workload.lengths,
+        matched=workload.matched_output_tokens is not None,
         fixed_length=batch.target.engine.capabilities.fixed_length,
         approximate_prompts=not batch.tokenizer.exact,
         distinct_prompts=distinct,
         shared_prefix_tokens=batch.overhead,
+        hardware=batch.spec.target.hardware,
+        precision=batch.spec.target.precision,
         cpu_s=outcome.cpu_s,
         wall_s=outcome.wall_s,
         max_lag_s=outcome.max_lag_s,
@@ -423,7 +426,9 @@ def _translated(error: EngineError) -> RunError:
             return TargetFailed(f"{error}{tail}", field=_field(error))
         case OpeningStopped():
             return RunCancelled(str(error))
-        case UnknownEngine() | TargetRefused() | RequestNotPossible():
+        case RequestNotPossible():
+            return SpecError(str(error), field=error.field and f"workload.{error.field}")
+        case UnknownEngine() | TargetRefused():
             return SpecError(str(error), field=_field(error))
         case _:
             return TargetFailed(str(error), field=_field(error))
