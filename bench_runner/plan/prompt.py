@@ -131,7 +131,8 @@ def write_prompts(
         for _ in range(_MAX_REDRAWS):
             # First words are dealt like cards, so that no two prompts start alike until all words had their turn.
             deck = deck or rng.sample(words, len(words))
-            text, ids = _write(tokens - overhead, deck.pop(), words, random.Random(rng.getrandbits(64)), tokenizer)
+            seed = random.Random(rng.getrandbits(64))
+            text, ids = _write(tokens - overhead, deck.pop(), words, seed, tokenizer, overhead)
             head = _head(text, ids, tokenizer)
             if head not in heads:
                 break
@@ -151,7 +152,7 @@ def _head(text: str, ids: tuple[int, ...] | None, tokenizer: Tokenizer) -> tuple
 
 
 def _write(
-    tokens: int, first: str, words: Sequence[str], rng: random.Random, tokenizer: Tokenizer
+    tokens: int, first: str, words: Sequence[str], rng: random.Random, tokenizer: Tokenizer, overhead: int
 ) -> tuple[str, tuple[int, ...] | None]:
     """A text of exactly `tokens` tokens that starts with `first`, or with another word where that one is too long.
 
@@ -164,10 +165,11 @@ def _write(
                 return written
             if tokens > _FEW_TOKENS:
                 break
+    taken = overhead + int(tokenizer.bos)
     raise LengthNotPossible(
-        f"no text of {tokens} tokens can be written for {tokenizer.name}"
-        + (" (a BOS token and a chat template are part of the length)" if tokens <= _FEW_TOKENS else "")
-        + "; ask for more input tokens",
+        f"no prompt of {tokens + overhead} input tokens can be written for {tokenizer.name}"
+        + (f" (BOS and the chat template take {taken} of them)" if taken else "")
+        + f"; ask for {max(taken, tokens + overhead) + 1} or more",
         field="workload.prompts.input_tokens",
     )
 

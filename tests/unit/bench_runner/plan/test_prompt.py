@@ -148,7 +148,7 @@ def test_no_special_id_but_the_tokenizer_s_own(open_family: Open) -> None:
 
 
 def test_bos_alone_leaves_no_text(open_family: Open) -> None:
-    with pytest.raises(LengthNotPossible, match=r"no text of 1 tokens.*BOS") as caught:
+    with pytest.raises(LengthNotPossible, match=r"no prompt of 1 input tokens.*BOS") as caught:
         write_prompts([1], random.Random(1), open_family("byte-level-bos"))
     assert caught.value.field == "workload.prompts.input_tokens"
 
@@ -156,6 +156,16 @@ def test_bos_alone_leaves_no_text(open_family: Open) -> None:
 def test_a_template_may_leave_no_text(tokenizer: LocalTokenizer) -> None:
     with pytest.raises(SpecError, match="chat template"):
         write_prompts([12], random.Random(1), tokenizer, overhead=12)
+
+
+def test_a_length_below_the_templates_own_names_the_least_that_is_possible(open_family: Open) -> None:
+    tokenizer = open_family("sentencepiece")
+    with pytest.raises(LengthNotPossible) as caught:
+        write_prompts([3], random.Random(1), tokenizer, overhead=13)
+    taken = 13 + int(tokenizer.bos)
+    assert f"no prompt of 3 input tokens can be written for {tokenizer.name}" in str(caught.value)
+    assert f"(BOS and the chat template take {taken} of them); ask for {taken + 1} or more" in str(caught.value)
+    assert write_prompts([taken + 1], random.Random(1), tokenizer, overhead=13)[0].tokens == taken + 1
 
 
 def test_estimates_say_so(open_family: Open) -> None:
