@@ -205,6 +205,8 @@ def check_headers(headers: Mapping[str, str]) -> None:
             raise TargetRefused(f"{name!r} is not a header name", field="headers")
         if re.search(r"[\x00-\x08\x0a-\x1f\x7f]", value) or not value.isascii():
             raise TargetRefused(f"the value of header {name} has a control or non-ASCII character", field="headers")
+        if value != value.strip():
+            raise TargetRefused(f"the value of header {name} begins or ends with a space; take it out", field="headers")
         if _CREDENTIAL_HEADER.match(name):
             raise TargetRefused(f"header {name} carries credentials; name a secret in api_key_env", field="headers")
         if name.lower() in _OWN_HEADERS:

@@ -67,9 +67,14 @@ def encode_body(engine: Engine, endpoint: Endpoint, request: GenerationRequest) 
     """The JSON body: the dialect's, the engine's fields over it, the workload's own over everything.
 
     Raises:
-        RequestNotPossible: the prompt is token ids, and the engine does not take them.
+        RequestNotPossible: the prompt is token ids, and the engine does not take them; or the workload's own fields
+            contradict what the request is.
     """
     _, dialect = find_dialect(engine, endpoint)
+    if "stream" in request.extra and request.extra["stream"] is not request.stream:
+        wanted = "true" if request.stream else "false"
+        message = f"extra_body.stream contradicts the request, which has it {wanted}: leave it out of extra_body"
+        raise RequestNotPossible(message, field="extra_body.stream")
     if not isinstance(request.prompt, str) and not engine.capabilities.token_id_prompts:
         raise RequestNotPossible(f"{engine.title} takes text, not token ids", field="prompts")
     return _laid_over(_laid_over(dialect.body(request), engine.fields(endpoint, request)), request.extra)

@@ -1,4 +1,7 @@
-"""SGLang, as data. Fields read in its sources, not seen on the wire here."""
+"""SGLang, as data. Fields and metric names read in its sources and documents, not seen on the wire here.
+
+It serves /metrics only with `--enable-metrics`, and tells cached tokens in usage only with `--enable-cache-report`.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,14 @@ SGLANG = Engine(
     dialects={Endpoint.COMPLETIONS: OPENAI_COMPLETIONS, Endpoint.CHAT: OPENAI_CHAT},
     # It took over vLLM's fields: `ignore_eos`, `repetition_penalty`, running usage.
     fields=fields,
-    metric_names={},
+    metric_names={
+        "requests_running": "sglang:num_running_reqs",
+        "requests_waiting": "sglang:num_queue_reqs",
+        # Tokens, not requests, that the radix cache served.
+        "prefix_cache_hits_total": "sglang:cached_tokens_total",
+        "prompt_tokens_total": "sglang:prompt_tokens_total",
+        "generation_tokens_total": "sglang:generation_tokens_total",
+    },
     command=command,
     docs_url="https://docs.sglang.ai",
 )

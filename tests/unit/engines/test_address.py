@@ -162,3 +162,11 @@ def test_headers_that_frame_or_carry_credentials_are_refused(headers: dict[str, 
 
 def test_other_headers_pass() -> None:
     check_headers({"x-team": "a b\tc", "accept-language": "en"})
+
+
+@pytest.mark.parametrize("value", [" a", "a ", "\ta", " "])
+def test_a_space_around_a_value_is_ours_to_refuse(value: str) -> None:
+    """On the wire it would be no part of the value, and some clients refuse to send it at all."""
+    with pytest.raises(TargetRefused, match="X-A begins or ends with a space") as refused:
+        check_headers({"X-A": value})
+    assert refused.value.field == "headers"

@@ -10,6 +10,7 @@ import pytest
 from engines.catalog import ENGINES, encode_body, encode_request, find_dialect, find_engine, request_path
 from engines.contract import Endpoint, Engine, GenerationRequest, Origin
 from engines.errors import RequestNotPossible, UnknownEngine
+from engines.scrape import read_metrics
 from tests.fakes.captures import RECORDINGS
 
 ORIGIN = Origin("http", "127.0.0.1", 8000, "", "127.0.0.1")
@@ -205,3 +206,33 @@ def test_vllms_metric_names_are_those_it_serves() -> None:
     later = (RECORDINGS / "vllm-0.33.0-metrics.txt").read_text()
     assert all(f'"{n.removesuffix("_total")}"' in later for n in names if n.startswith("vllm:"))
     assert set(ENGINES["vllm"].metric_names) == CANONICAL
+
+
+def test_sglangs_metric_names_are_those_it_documents() -> None:
+    """Its counters have labels, and its cached tokens appear with the first one."""
+    text = """\
+sglang:prompt_tokens_total{model_name="m"} 100.0
+sglang:generation_tokens_total{model_name="m"} 200.0
+sglang:num_running_reqs{model_name="m",tp_rank="0"} 3.0
+sglang:num_queue_reqs{model_name="m",tp_rank="0"} 1.0
+"""
+    names = ENGINES["sglang"].metric_names
+    assert read_metrics(text, names) == {
+        "prompt_tokens_total": 100.0,
+        "generation_tokens_total": 200.0,
+        "requests_running": 3.0,
+        "requests_waiting": 1.0,
+    }
+    cached = (
+        'sglang:cached_tokens_total{cache_source="device"} 5.0\nsglang:cached_tokens_total{cache_source="host"} 2.0\n'
+    )
+    assert read_metrics(text + cached, names)["prefix_cache_hits_total"] == 7.0
+
+
+@pytest.mark.parametrize("engine", ["vllm", "tgi", "openai"])
+def test_extra_fields_may_not_contradict_the_stream(engine: str) -> None:
+    with pytest.raises(RequestNotPossible, match=r"extra_body\.stream contradicts the request.*leave it out") as caught:
+        ask(engine, extra={"stream": False})
+    assert caught.value.field == "extra_body.stream"
+    assert ask(engine, extra={"stream": True})["stream"] is True
+    assert ask(engine, stream=False, extra={"stream": False})["stream"] is False
