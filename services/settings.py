@@ -40,6 +40,8 @@ class Settings(BaseSettings):
     api_keys: Listed = ()
     #: key that may only read `/metrics`, for Prometheus
     metrics_key: SecretStr | None = None
+    #: label sets of results on `/metrics`, about 25 lines each; those that ran last are shown
+    metrics_label_sets: Annotated[int, Field(ge=1, le=10_000)] = 500
     #: listen beyond loopback without keys all the same
     allow_unauthenticated_public: bool = False
     #: largest request body

@@ -40,7 +40,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         database = open_database(settings.database_url.get_secret_value())
         app.state.database = database
-        collector = StoreCollector(database)
+        collector = StoreCollector(database, settings.metrics_label_sets)
         registry.register(collector)
         try:
             yield

@@ -26,8 +26,6 @@ from services.store.gauges import (
 from services.store.rows import Run, WorkerRow
 
 LABELS = ("engine", "model", "workload", "target", "hardware", "simulated")
-#: Names come from people, so label sets grow with them; the newest are kept.
-MOST_LABEL_SETS = 2000
 #: A worker that was silent for longer does not count as there.
 WORKER_SILENT_S = 120.0
 
@@ -93,8 +91,9 @@ QUANTILES: tuple[tuple[str, str, Mapping[str, str]], ...] = (
 class StoreCollector(Collector):
     """Asks the store at each scrape. Where it does not answer, says so and gives nothing else."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, most_label_sets: int) -> None:
         self._database = database
+        self._most_label_sets = most_label_sets
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: to know the names is not to ask the database."""
@@ -103,7 +102,7 @@ class StoreCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Everything there is to know about results, queue and workers."""
         try:
-            runs = latest_for_metrics(self._database)
+            runs, dropped = latest_for_metrics(self._database, self._most_label_sets)
             waiting = queue_depth(self._database)
             states = state_counts(self._database)
             under_way = running_progress(self._database)
@@ -112,16 +111,14 @@ class StoreCollector(Collector):
             yield _gauge("enginebench_store_up", "The database answers.", 0)
             return
         yield _gauge("enginebench_store_up", "The database answers.", 1)
-        yield from result_metrics(runs)
+        yield from result_metrics(runs, dropped)
         yield from queue_metrics(waiting, states, workers)
         yield from progress_metrics(under_way)
 
 
-def result_metrics(runs: Sequence[Run]) -> Iterator[Metric]:
-    """The newest result of each label set."""
-    newest = _newest_of_each(runs)
-    kept = newest[:MOST_LABEL_SETS]
-    dropped = len(newest) - len(kept)
+def result_metrics(runs: Sequence[Run], dropped: int = 0) -> Iterator[Metric]:
+    """The newest result of each label set; `dropped`: label sets that are there and not among the runs."""
+    kept = _newest_of_each(runs)
     yield _gauge("enginebench_label_sets_dropped", "Label sets beyond the most that are shown.", dropped)
     validity = GaugeMetricFamily(
         "enginebench_run_validity", "1 for the state the newest run is in.", labels=(*LABELS, "state")
@@ -200,7 +197,7 @@ def progress_metrics(under_way: Sequence[Run]) -> Iterator[Metric]:
     for run in under_way:
         key = (run.engine, run.model, run.workload, run.target)
         progress: Mapping[str, Any] = run.progress or {}
-        if key in seen or len(seen) >= MOST_LABEL_SETS:
+        if key in seen:
             continue
         seen.add(key)
         done = progress.get("finished") or 0

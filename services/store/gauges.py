@@ -15,11 +15,20 @@ from services.store.tables import latest_runs, runs, workers
 SHOWN_FOR = timedelta(days=1)
 
 
-def latest_for_metrics(database: Database) -> list[Run]:
-    """The newest run with a result for each (engine, model, workload, target, hardware, simulated); none cancelled."""
+def latest_for_metrics(database: Database, most: int) -> tuple[list[Run], int]:
+    """The newest run with a result for each (engine, model, workload, target, hardware, simulated); none cancelled.
+
+    Returns:
+        The `most` that ended last, and how many there are beyond them.
+    """
+    newest = (
+        select(latest_runs.c.run_id).order_by(latest_runs.c.ended_at.desc(), latest_runs.c.run_id.desc()).limit(most)
+    )
     with database.read() as connection:
-        query = select_runs().join(latest_runs, latest_runs.c.run_id == runs.c.id)
-        return [run_from(row) for row in connection.execute(query).mappings()]
+        query = select_runs().where(runs.c.id.in_(newest))
+        shown = [run_from(row) for row in connection.execute(query).mappings()]
+        there = connection.scalar(select(func.count()).select_from(latest_runs)) or 0
+    return shown, there - len(shown)
 
 
 def queue_depth(database: Database) -> int:

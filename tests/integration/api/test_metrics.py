@@ -112,3 +112,15 @@ def test_http_requests_are_counted_by_route_and_not_by_path(client: TestClient) 
     ]
     assert counts == [3]
     assert not [s for family in seen.values() for s in family.samples if "stranger" in str(s.labels)]
+
+
+def test_only_so_many_label_sets_are_shown(client: TestClient, database: Database, settings: Settings) -> None:
+    for model in ("one", "two", "three"):
+        one_run(database, target={"model": model})
+    few = create_app(settings.model_copy(update={"metrics_label_sets": 2}))
+    with TestClient(few, base_url="http://127.0.0.1:8700") as bounded:
+        seen = scrape(bounded)
+    shown = {sample.labels["model"] for sample in seen["enginebench_run_requests"].samples}
+    assert shown == {"two", "three"}
+    assert value(seen, "enginebench_label_sets_dropped") == 1
+    assert value(scrape(client), "enginebench_label_sets_dropped") == 0

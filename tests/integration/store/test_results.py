@@ -151,8 +151,10 @@ def test_the_newest_result_of_each_label_set_is_shown(database: Database) -> Non
     for claimed, rate in zip(runs[:3], (1.0, 2.0, 3.0), strict=True):
         assert finish(database, claimed, result(rate=rate), [])
     assert finish(database, runs[3], result("cancelled"), [])
-    shown = {run.engine: run.metrics.output_tokens_per_s for run in latest_for_metrics(database)}
+    shown = {run.engine: run.metrics.output_tokens_per_s for run in latest_for_metrics(database, 10)[0]}
     assert shown == {"vllm": 3.0, "tgi": 2.0}
+    newest, dropped = latest_for_metrics(database, 1)
+    assert ([run.engine for run in newest], dropped) == (["vllm"], 1)
 
 
 def test_states_are_counted(database: Database) -> None:
