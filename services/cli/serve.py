@@ -30,7 +30,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     serve = commands.add_parser(
         "serve",
         help="run the service: API and worker, or either alone",
-        description="Settings come from ENGINEBENCH_* variables; see .env.example.",
+        description="Settings come from ENGINEBENCH_* variables of the environment; .env.example lists every one with "
+        "its default. No .env file is read.",
         allow_abbrev=False,
     )
     which = serve.add_mutually_exclusive_group()

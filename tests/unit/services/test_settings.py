@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
+from pathlib import Path
 
 import pytest
 
 from services.domain.errors import BadInput
 from services.settings import Settings, read_settings
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
@@ -84,3 +88,19 @@ def test_beyond_loopback_wants_keys_or_a_plain_word(monkeypatch: pytest.MonkeyPa
 
 def test_about_twenty_fields() -> None:
     assert len(Settings.model_fields) <= 22
+
+
+def test_every_setting_stands_in_the_example_with_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = dict(re.findall(r"^#?(ENGINEBENCH_[A-Z_]+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    assert {*listed} == {f"ENGINEBENCH_{name.upper()}" for name in Settings.model_fields}
+    defaults = read_settings()
+    for name, value in listed.items():
+        monkeypatch.setenv(name, value)
+    assert read_settings() == defaults
+
+
+def test_compose_sets_only_what_is_read() -> None:
+    """A variable that no setting knows would be ignored without a word."""
+    names = {*re.findall(r"ENGINEBENCH_[A-Z_]+", (ROOT / "docker-compose.yml").read_text())}
+    assert names <= {f"ENGINEBENCH_{name.upper()}" for name in Settings.model_fields}
+    assert "ENGINEBENCH_DATABASE_URL" in names
