@@ -10,23 +10,20 @@ import gc
 import json
 import os
 import resource
-import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from engines.clock import monotonic_ns
 from engines.simulated.faults import ONE_FAULT, FaultPlan
 from engines.simulated.fit import fit_all, prediction_table
+from engines.simulated.lifetime import end_with_parent, end_with_signals
 from engines.simulated.plain import ServerOptions
 from engines.simulated.profiles import PROFILES, Profile
 from engines.simulated.server import Server
 from engines.simulated.tokenizer import Tokenizer
 from engines.simulated.tokenizer_file import write_tokenizer
-
-_PARENT_CHECK_NS = 500_000_000
 
 
 def _arguments(argv: list[str]) -> argparse.Namespace:
@@ -79,38 +76,6 @@ def _profile(arguments: argparse.Namespace) -> Profile:
     return replace(PROFILES[arguments.profile], **stated)
 
 
-def _end_with_signals(server: Server) -> None:
-    """SIGTERM and SIGINT wake the loop through a pipe, so that it ends between two events."""
-    reads, writes = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    signal.set_wakeup_fd(writes)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-
-    def on_signal(_: int) -> None:
-        if set(os.read(reads, 64)) & {signal.SIGTERM, signal.SIGINT}:
-            server.shut_down()
-
-    server.loop.watch(reads, on_signal)
-
-
-def _end_with_parent(server: Server) -> None:
-    parent = os.getppid()
-
-    def on_stdin(_: int) -> None:
-        if not os.read(0, 4096):
-            server.loop.forget(0)
-            server.shut_down()
-
-    def check() -> None:
-        if os.getppid() != parent:
-            server.shut_down()
-        else:
-            server.loop.call_at(monotonic_ns() + _PARENT_CHECK_NS, check)
-
-    server.loop.watch(0, on_stdin)
-    check()
-
-
 def main(argv: list[str]) -> int:
     """Serve, or print the predictions."""
     arguments = _arguments(argv)
@@ -146,9 +111,9 @@ def main(argv: list[str]) -> int:
     except OSError as failed:
         sys.stderr.write(f"cannot listen on {arguments.host}:{arguments.port}: {failed}\n")
         return 1
-    _end_with_signals(server)
+    end_with_signals(server)
     if arguments.die_with_parent:
-        _end_with_parent(server)
+        end_with_parent(server)
     # nothing made so far is ever garbage, and a full collection would be a pause inside somebody's measurement
     gc.collect()
     gc.freeze()

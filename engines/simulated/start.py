@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import http.client
 import json
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from select import select
-from typing import IO, Any
+from typing import Any
 
-from engines.errors import LaunchFailed
+from engines.simulated.process import running
 from engines.simulated.profiles import PROFILES
 
-_READY_TIMEOUT_S = 30.0
-_STOP_TIMEOUT_S = 5.0
 _CONTROL_TIMEOUT_S = 30.0
 
 
@@ -92,18 +85,8 @@ def simulated_engine(profile: str, *, port: int = 0, **options: Any) -> Iterator
     Raises:
         LaunchFailed: it did not say that it listens.
     """
-    command = [sys.executable, "-m", "engines.simulated", "--profile", profile, "--port", str(port), *_flags(options)]
-    # the process ends with its stdin: a parent that is killed leaves no server behind
-    errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed below, after the process
-    process = subprocess.Popen(
-        [*command, "--die-with-parent"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=errors,
-        cwd=Path(__file__).resolve().parents[2],
-    )
-    try:
-        ready = _await_ready(process, errors)
+    flags = ["--profile", profile, "--port", str(port), *_flags(options), "--die-with-parent"]
+    with running("the simulated engine", ["-m", "engines.simulated", *flags]) as ready:
         control = http.client.HTTPConnection("127.0.0.1", ready["port"], timeout=_CONTROL_TIMEOUT_S)
         control.connect()
         model = str(options.get("model") or PROFILES[profile].model.name)
@@ -111,9 +94,6 @@ def simulated_engine(profile: str, *, port: int = 0, **options: Any) -> Iterator
             yield SimulatedServer(ready["url"], ready["port"], model, ready["pid"], profile, control)
         finally:
             control.close()
-    finally:
-        _stop(process)
-        errors.close()
 
 
 def _flags(options: dict[str, Any]) -> Sequence[str]:
@@ -132,31 +112,3 @@ def _flags(options: dict[str, Any]) -> Sequence[str]:
             case _:
                 flags += [flag, str(value)]
     return flags
-
-
-def _await_ready(process: subprocess.Popen[bytes], errors: IO[bytes]) -> dict[str, Any]:
-    assert process.stdout is not None
-    readable, _, _ = select([process.stdout], [], [], _READY_TIMEOUT_S)
-    line = process.stdout.readline() if readable else b""
-    if not line:
-        process.kill()
-        process.wait()
-        errors.seek(0)
-        tail = errors.read().decode("utf-8", "replace")[-2000:]
-        last_line = next(reversed(tail.strip().splitlines()), "it wrote nothing")
-        raise LaunchFailed(f"the simulated engine did not start: {last_line}", log_tail=tail)
-    ready = json.loads(line)
-    assert isinstance(ready, dict)
-    return ready
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(_STOP_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    for stream in (process.stdin, process.stdout):
-        if stream is not None:
-            stream.close()
