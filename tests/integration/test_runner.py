@@ -62,7 +62,7 @@ def test_a_simulated_engine_is_not_measured_under_another_s_name(server: Simulat
 
 
 def test_the_time_limit_is_the_whole_run_s(server: SimulatedServer, tmp_path: Path) -> None:
-    slow = {"output_tokens": {"kind": "fixed", "tokens": 200}, "warmup_batches": 50}
+    slow: dict[str, Any] = {"output_tokens": {"kind": "fixed", "tokens": 200}, "warmup_batches": 50}
     outcome = run(spec(server, limits={"run_timeout_s": 2.0}, **slow), tmp_path)
     assert isinstance(outcome.error, LoadFailed)
     assert outcome.error.field == "limits.run_timeout_s"
