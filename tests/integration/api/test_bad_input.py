@@ -32,6 +32,7 @@ def refused(answer: Any, status: int = 422) -> list[str]:
     body = answer.json()
     assert (body["status"], body["type"].startswith("urn:enginebench:problem:")) == (status, True)
     assert body["detail"]
+    assert body["errors"]
     assert all(error["problem"] and error["mend"] for error in body["errors"])
     return [error["field"] for error in body["errors"]]
 
@@ -226,6 +227,30 @@ def test_what_is_not_there_and_what_is_not_done(shared_client: TestClient) -> No
     refused(shared_client.put("/v1/jobs"), 405)
     assert shared_client.delete("/v1/jobs").headers["allow"] == "GET, POST"
     assert shared_client.patch("/v1/targets/a").headers["allow"] == "DELETE, GET"
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("/v1/jobs/nope", "job_id"),
+        ("/v1/jobs/nope/events", "job_id"),
+        ("/v1/runs/nope", "run_id"),
+        ("/v1/runs/nope/requests", "run_id"),
+        ("/v1/targets/nope", "name"),
+        ("/v1/workloads/nope", "name"),
+        ("/v1/compare?runs=nope,neither", "runs"),
+    ],
+)
+def test_what_does_not_exist_is_named(shared_client: TestClient, path: str, field: str) -> None:
+    assert refused(shared_client.get(path), 404) == [field]
+
+
+def test_what_is_taken_is_named(client: TestClient) -> None:
+    client.post("/v1/targets", json=TARGET).raise_for_status()
+    assert refused(client.post("/v1/targets", json=TARGET), 409) == ["name"]
+    key = {"Idempotency-Key": "once"}
+    client.post("/v1/jobs", json=JOB, headers=key).raise_for_status()
+    assert refused(client.post("/v1/jobs", json=JOB | {"repeats": 2}, headers=key), 409) == ["Idempotency-Key"]
 
 
 @pytest.mark.parametrize("key", ["", "a" * 201, "two words", "caf\xe9"])
