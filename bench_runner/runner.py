@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench_runner.errors import LoadFailed, RunCancelled, RunError, SpecError, TargetFailed
 from bench_runner.load.contract import LoadOutcome, LoadPlan, RunControl, SocketPolicy
-from bench_runner.load.process import drive
+from bench_runner.load.fleet import drive_fleet
 from bench_runner.measure.environment import describe
 from bench_runner.measure.evidence import Evidence
 from bench_runner.measure.record import RequestRecord, record_of
@@ -173,7 +173,7 @@ class _Batch:
         except OSError as error:
             raise LoadFailed(f"no spool folder can be made in {self.state_dir}: {error.strerror}") from error
         with spool as folder:
-            yield drive(
+            yield drive_fleet(
                 LoadPlan(
                     origin=self.target.origin,
                     requests=tuple(self._encode(drawn)),
