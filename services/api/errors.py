@@ -166,6 +166,15 @@ def _detail(problems: Sequence[Problem]) -> str:
     return "; ".join(f"{p.field}: {p.problem}" if p.field else p.problem for p in problems[:5])
 
 
+#: status -> what is wrong with a request that no route has looked at, and the mend
+_HTTP_FAULTS = {
+    400: ("the body cannot be read", "send JSON, not nested deeply, its whole numbers within 64 bits"),
+    404: ("there is nothing here", "see the routes in /openapi.json"),
+    405: ("this method is not served here", "use one of those in the Allow header"),
+    413: ("the body is too large", "send less, or split the job"),
+}
+
+
 def install(app: FastAPI) -> None:
     """Make every refusal of the application a problem."""
 
@@ -176,15 +185,13 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     def _http(request: Request, error: HTTPException) -> JSONResponse:
-        problems = [Problem("", "there is nothing here", "see the routes in /openapi.json")] * (
-            error.status_code == 404
-        )
+        problem, mend = _HTTP_FAULTS.get(error.status_code, (str(error.detail), "see the routes in /openapi.json"))
         headers = dict(error.headers or {})
         if error.status_code == 405:
             # Starlette names the methods of the first route of this path only.
             operations = app.openapi()["paths"].get(getattr(request.scope.get("route"), "path", ""), {})
             headers["Allow"] = ", ".join(sorted(method.upper() for method in operations)) or headers.get("Allow", "")
-        return problem_response(error.status_code, str(error.detail), problems, headers)
+        return problem_response(error.status_code, str(error.detail), [Problem("", problem, mend)], headers)
 
     @app.exception_handler(BadInput)
     def _bad_input(request: Request, error: BadInput) -> JSONResponse:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from bench_runner.plan.spec import digest
 from engines.clock import wall_ns
-from services.domain.errors import Conflict, NotFound
+from services.domain.errors import Conflict, NotFound, Problem
 from services.domain.job import PlannedRun
 from services.store import tables
 from services.store.cursor import Keyset
@@ -132,7 +132,10 @@ def _same_again(connection: Connection, key: str, body_digest: str) -> Job | Non
     if there is None:
         return None
     if there.body_digest != body_digest:
-        raise Conflict(f"the Idempotency-Key {key!r} was used for another body, in job {there.id}")
+        raise Conflict(
+            f"the Idempotency-Key {key!r} was used for another body, in job {there.id}",
+            (Problem("Idempotency-Key", "was used for another body", "send a new key with a new body"),),
+        )
     return _read_job(connection, there.id)
 
 
@@ -186,7 +189,9 @@ def _run_row(job: Mapping[str, Any], run: PlannedRun, ids: Mapping[int, str]) ->
 def _read_job(connection: Connection, job_id: str) -> Job:
     rows = list(connection.execute(select(jobs).where(jobs.c.id == job_id)).mappings())
     if not rows:
-        raise NotFound(f"there is no job {job_id!r}")
+        raise NotFound(
+            f"there is no job {job_id!r}", (Problem("job_id", "is no job's id", "take one from GET /v1/jobs"),)
+        )
     return _jobs_from(connection, rows)[0]
 
 

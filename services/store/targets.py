@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import RowMapping, delete, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from services.domain.errors import Conflict, NotFound
+from services.domain.errors import Conflict, NotFound, Problem
 from services.store.cursor import Keyset
 from services.store.database import Database, now
 from services.store.rows import Page, StoredTarget
@@ -23,7 +23,8 @@ def create_target(database: Database, *, name: str, spec: Mapping[str, Any], des
             row["created_at"] = now(connection)
             connection.execute(insert(targets), row)
     except IntegrityError:
-        raise Conflict(f"there is a target {name!r} already; delete it first, or use another name") from None
+        mend = "delete it first, or use another name"
+        raise Conflict(f"there is a target {name!r} already", (Problem("name", "is taken", mend),)) from None
     return get_target(database, name)
 
 
@@ -32,7 +33,7 @@ def get_target(database: Database, name: str) -> StoredTarget:
     with database.read() as connection:
         row = connection.execute(select(targets).where(targets.c.name == name)).mappings().one_or_none()
     if row is None:
-        raise NotFound(f"there is no target {name!r}")
+        raise _not_found(name)
     return _target_from(row)
 
 
@@ -51,8 +52,14 @@ def delete_target(database: Database, name: str) -> None:
     """Raises NotFound."""
     with database.write() as connection:
         if connection.execute(delete(targets).where(targets.c.name == name)).rowcount == 0:
-            raise NotFound(f"there is no target {name!r}")
+            raise _not_found(name)
 
 
 def _target_from(row: RowMapping) -> StoredTarget:
     return StoredTarget(row["name"], row["spec"], row["description"], row["created_at"])
+
+
+def _not_found(name: str) -> NotFound:
+    return NotFound(
+        f"there is no target {name!r}", (Problem("name", "is no stored target's", "take one from GET /v1/targets"),)
+    )

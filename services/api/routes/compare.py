@@ -11,7 +11,7 @@ from bench_runner.compare import Comparison, compare
 from bench_runner.likeness import AXES
 from services.api.deps import Store
 from services.api.openapi import problems
-from services.domain.errors import BadInput, Conflict, Problem
+from services.domain.errors import BadInput, Conflict, NotFound, Problem
 from services.store.database import Database
 from services.store.runs import get_run
 
@@ -55,7 +55,12 @@ def get_comparison(
 
 
 def _result(store: Database, run_id: str) -> dict[str, Any]:
-    detail = get_run(store, run_id)
+    try:
+        detail = get_run(store, run_id)
+    except NotFound as error:
+        raise NotFound(
+            str(error), (Problem("runs", f"{run_id} is no run's id", "take ids from GET /v1/runs"),)
+        ) from None
     if detail.result is None:
         raise Conflict(
             f"the run {run_id} has no result; it is {detail.run.status.value}",

@@ -14,7 +14,7 @@ from services.api.probe import probe_target
 from services.api.rules import house_rules
 from services.api.schemas import PageOut, ProbeOut, TargetOut
 from services.domain.admission import target_problems
-from services.domain.errors import BadInput, Conflict
+from services.domain.errors import BadInput, Conflict, Problem
 from services.domain.target import TARGET_EXAMPLE, NamedTarget
 from services.store.rows import StoredTarget
 from services.store.targets import create_target, delete_target, get_target, list_targets
@@ -73,7 +73,10 @@ async def post_target_probe(name: TargetKey, store: Store, settings: Config, req
     # Threads of its own: a target that never answers must not keep every other route waiting.
     limiter: CapacityLimiter = request.app.state.probes
     if limiter.available_tokens < 1:
-        raise Conflict(f"{limiter.borrowed_tokens} probes are under way, and no more at once; try again later")
+        raise Conflict(
+            f"{limiter.borrowed_tokens} probes are under way, and no more go at once",
+            (Problem("", "as many probes are under way as go at once", "try again later"),),
+        )
 
     def probe() -> ProbeOut:
         return probe_target(store, name, TargetSpec.model_validate(get_target(store, name).spec), settings)
