@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,12 @@ class Prometheus:
     """A running Prometheus."""
 
     client: httpx.Client
+    #: every query so far
+    asked: list[str] = field(default_factory=list)
 
     def ask(self, query: str) -> list[dict[str, Any]]:
         """The samples PromQL gives: metric and value, each."""
+        self.asked.append(query)
         answer = self.client.get("/api/v1/query", params={"query": query}).raise_for_status().json()
         assert answer["status"] == "success", answer
         return [{"metric": r["metric"], "value": float(r["value"][1])} for r in answer["data"]["result"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from datetime import datetime
 from pathlib import Path
@@ -38,13 +39,31 @@ FIGURES = {
     'enginebench_time_to_first_token_seconds{quantile="0.95"}': "ttft_p95_s",
     'enginebench_time_to_first_token_seconds{quantile="0.99"}': "ttft_p99_s",
     'enginebench_time_per_output_token_seconds{quantile="0.5"}': "tpot_p50_s",
+    'enginebench_time_per_output_token_seconds{quantile="0.95"}': "tpot_p95_s",
+    'enginebench_time_per_output_token_seconds{quantile="0.99"}': "tpot_p99_s",
+    'enginebench_end_to_end_latency_seconds{quantile="0.5"}': "e2e_p50_s",
+    'enginebench_end_to_end_latency_seconds{quantile="0.95"}': "e2e_p95_s",
     'enginebench_end_to_end_latency_seconds{quantile="0.99"}': "e2e_p99_s",
     "enginebench_run_requests": "requests",
 }
 
+#: Long enough to be seen under way by several scrapes and a worker's heartbeat.
+SLOW: dict[str, Any] = {
+    "name": "slow",
+    "requests": 60,
+    "prompts": {"kind": "synthetic", "input_tokens": {"kind": "fixed", "tokens": 24}},
+    "output_tokens": {"kind": "fixed", "tokens": 100},
+    "arrival": {"kind": "closed_loop", "concurrency": 4},
+    "warmup_batches": 0,
+}
+
 
 def test_a_job_is_seen_in_promql(tmp_path: Path, promtool: str) -> None:
-    settings = {"ENGINEBENCH_API_KEYS": KEY, "ENGINEBENCH_METRICS_KEY": SCRAPE_KEY}
+    settings = {
+        "ENGINEBENCH_API_KEYS": KEY,
+        "ENGINEBENCH_METRICS_KEY": SCRAPE_KEY,
+        "ENGINEBENCH_METRICS_LABEL_SETS": "1",
+    }
     headers = {"authorization": f"Bearer {KEY}"}
     with (
         simulated_engine("vllm-mistral-7b") as server,
@@ -61,6 +80,11 @@ def test_a_job_is_seen_in_promql(tmp_path: Path, promtool: str) -> None:
             "hardware": "A100-80GB",
             "precision": "BF16",
         }
+        server.set_faults({"kind": "status", "status": 503, "every": 4})
+        service.await_job(service.submit(targets=[target | {"name": "live"}], workloads=[SLOW]))
+        server.set_faults()
+        check_failures(service, prometheus)
+        check_live_progress(prometheus)
         job_id = service.submit(targets=[target], workloads=["burst-100x128x128"], repeats=REPEATS)
         job = service.await_job(job_id)
         assert job["counts"] == {"completed": REPEATS}, job
@@ -74,8 +98,7 @@ def test_a_job_is_seen_in_promql(tmp_path: Path, promtool: str) -> None:
         )
         check_results(prometheus, run)
         check_service(prometheus)
-        check_live_progress(prometheus)
-        check_names(service, promtool)
+        check_names(service, prometheus, promtool)
 
 
 def ended_at(service: Service, run_id: str) -> float:
@@ -103,25 +126,46 @@ def check_service(prometheus: Prometheus) -> None:
     assert prometheus.ask_one("enginebench_store_up") == 1
     assert prometheus.ask_one("enginebench_queue_depth") == 0
     assert prometheus.ask_one("max_over_time(enginebench_queue_depth[5m])") is not None
-    assert prometheus.ask_one('enginebench_runs{state="completed"}') == REPEATS
+    assert prometheus.ask_one('enginebench_runs{state="completed"}') == REPEATS + 1
     assert prometheus.ask_one("enginebench_workers") == 1
+    assert prometheus.ask_one("max_over_time(enginebench_workers_busy[5m])") == 1
+    # The label set of the run that ended before.
+    assert prometheus.ask_one("enginebench_label_sets_dropped") == 1
     requests = 'enginebench_http_requests_total{route="/v1/jobs",method="POST",status="202"}'
-    assert prometheus.ask_one(requests) == 1
+    assert prometheus.ask_one(requests) == 2
     slowest = "histogram_quantile(0.9, sum by (le) (enginebench_http_request_duration_seconds_bucket))"
     assert prometheus.ask_one(slowest) is not None
 
 
+def check_failures(service: Service, prometheus: Prometheus) -> None:
+    """A run that is not VALID shows its failures, and no figures."""
+    run = service.client.get("/v1/runs?target=live").json()["items"][0]
+    rejected = run["failures"]["rejected"]
+    query = 'enginebench_run_failures{target="live",kind="rejected"}'
+    await_true(lambda: prometheus.ask_one(query) == rejected > 0, 30.0, service.log_tail)
+    assert prometheus.ask_one('enginebench_run_failed_requests{target="live"}') == rejected
+    assert prometheus.ask_one('enginebench_run_validity{target="live",state="VALID"}') == 0
+    assert prometheus.ask("enginebench_output_tokens_per_second") == []
+
+
 def check_live_progress(prometheus: Prometheus) -> None:
-    """While runs went on, they were seen to."""
-    assert prometheus.ask_one("max_over_time(sum(enginebench_progress_ratio)[5m:500ms])") is not None
-    finished = prometheus.ask_one("max_over_time(sum(enginebench_progress_finished_requests)[5m:500ms])")
-    assert finished is not None
-    assert 0 <= finished <= 100
+    """While the run went on, it was seen to, and at its end it was gone."""
+    between = "count_over_time((enginebench_progress_ratio > 0 < 1)[5m:500ms])"
+    assert (prometheus.ask_one(between) or 0) > 0
+    for name in ("finished", "failed"):
+        most = prometheus.ask_one(f"max_over_time(enginebench_progress_{name}_requests[5m])")
+        assert most is not None
+        assert 0 < most <= SLOW["requests"], name
     assert prometheus.ask_one('max_over_time(enginebench_runs{state="running"}[5m])') == 1
     assert prometheus.ask("enginebench_progress_ratio") == []
 
 
-def check_names(service: Service, promtool: str) -> None:
+def check_names(service: Service, prometheus: Prometheus, promtool: str) -> None:
+    """promtool finds nothing to say, and no metric was left out above."""
     text = service.client.get("/metrics", headers={"authorization": f"Bearer {SCRAPE_KEY}"}).text
     check = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True)
     assert (check.returncode, check.stdout, check.stderr) == (0, "", "")
+    asked = {name for query in prometheus.asked for name in re.findall(r"enginebench_[a-z_]+", query)}
+    there = set(re.findall(r"^# TYPE (enginebench_[a-z_]+) ", text, re.MULTILINE))
+    assert len(there) > 20
+    assert {name for name in there if not {name, f"{name}_bucket"} & asked} == set()
