@@ -16,6 +16,10 @@ class Evidence:
     arrival_kind: str = "burst"
     #: cap of an open loop: what is due above it waits by design; `None`: no cap
     max_concurrency: int | None = None
+    #: slots of a closed loop; `None`: not one
+    concurrency: int | None = None
+    #: start and end of the measured window, ns, where the run has one beside its ramp-up and drain
+    measured: tuple[int, int] | None = None
     #: "complete", "cancelled", "timeout", "lapsed"
     ended: str = "complete"
     #: "ignore-eos", "overlay", "length-matched" or "natural"
@@ -36,10 +40,19 @@ class Evidence:
     #: worst gap between a kernel stamp and our reading it
     max_lag_s: float | None = None
     clock_stepped: bool = False
+    #: inside the window: time for which a load process was ready to run and had no CPU, times that the kernel took the
+    #: CPU from one, and CPU time that the hypervisor gave to others (all cores together)
+    cpu_wait_s: float | None = None
+    preemptions: int | None = None
+    stolen_s: float | None = None
     #: how far the engine's own counters moved over the window: prompt tokens, generated tokens, prefix-cache hits
     counted_input_tokens: int | None = None
     counted_output_tokens: int | None = None
     counted_cached_tokens: int | None = None
+    #: the engine's counters began anew within the window
+    engine_restarted: bool = False
+    #: (moment, ns; requests running and waiting) as the engine's own gauges said within the window
+    gauges: Sequence[tuple[int, float]] = ()
     #: as stated; `None`: nothing was stated
     hardware: str | None = None
     precision: str | None = None

@@ -171,17 +171,8 @@ def check_prefix_cache(evidence: Evidence) -> list[Reason]:
 
 def check_foreign_traffic(evidence: Evidence) -> list[Reason]:
     """The engine's own counters moved more than our requests account for: somebody else was served too."""
-    # What a failed request made the engine compute is not known, so nothing is accused beside one.
-    if any(record.failure is not None for record in evidence.records):
-        return []
     reasons = []
-    for word, counted, ours in (
-        ("prompt", evidence.counted_input_tokens, [r.engine_input_tokens for r in evidence.records]),
-        ("generated", evidence.counted_output_tokens, [r.engine_output_tokens for r in evidence.records]),
-    ):
-        if counted is None or not ours or any(tokens is None for tokens in ours):
-            continue
-        own = sum(tokens for tokens in ours if tokens is not None)
+    for word, counted, own in _reconciled(evidence):
         if counted - own > FOREIGN_LIMIT * own:
             message = (
                 f"the engine counted {counted} {word} tokens over the window, our requests account for {own}: "
@@ -189,3 +180,33 @@ def check_foreign_traffic(evidence: Evidence) -> list[Reason]:
             )
             reasons.append(Reason("foreign_traffic", "inconclusive", message))
     return reasons
+
+
+def check_counters(evidence: Evidence) -> list[Reason]:
+    """The engine's own counters moved less than its answers claim: one of its two counts is wrong."""
+    reasons = []
+    for word, counted, own in _reconciled(evidence):
+        if own - counted > FOREIGN_LIMIT * own:
+            message = (
+                f"the engine's metrics counted {counted} {word} tokens over the window, its answers claim {own}: "
+                + ("the answers' count is wrong, or its metrics are" if counted else "its metrics are not of")
+                + (" those of one server among several" if counted else " the server that answers")
+            )
+            reasons.append(Reason("counters_disagree", "inconclusive" if counted else "note", message))
+    return reasons
+
+
+def _reconciled(evidence: Evidence) -> list[tuple[str, int, int]]:
+    """(word, tokens by the engine's metrics, tokens by its answers), where both are known."""
+    # What a failed request made the engine compute is not known, so nothing is accused beside one.
+    if any(record.failure is not None for record in evidence.records):
+        return []
+    found = []
+    for word, counted, ours in (
+        ("prompt", evidence.counted_input_tokens, [r.engine_input_tokens for r in evidence.records]),
+        ("generated", evidence.counted_output_tokens, [r.engine_output_tokens for r in evidence.records]),
+    ):
+        if counted is None or not ours or any(tokens is None for tokens in ours):
+            continue
+        found.append((word, counted, sum(tokens for tokens in ours if tokens is not None)))
+    return found

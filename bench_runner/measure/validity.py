@@ -9,11 +9,14 @@ from collections import Counter
 from collections.abc import Callable
 
 from bench_runner.measure.evidence import Evidence
+from bench_runner.measure.host_checks import check_engine, check_hardware, check_host, name_cause
 from bench_runner.measure.lag import own_lags_s
 from bench_runner.measure.record import RequestRecord
 from bench_runner.measure.result import Reason, Validity, ValidityState
 from bench_runner.measure.stats import percentile
+from bench_runner.measure.steady_checks import check_length, check_littles_law, check_stationary
 from bench_runner.measure.token_checks import (
+    check_counters,
     check_counts_agree,
     check_foreign_traffic,
     check_input_tokens,
@@ -116,7 +119,7 @@ def _send_lag(evidence: Evidence) -> list[Reason]:
         f"requests were sent {p99_s * 1e3:.1f} ms after their planned moment (p99; worst {lags[-1] * 1e3:.1f} ms); "
         f"the limit is {limit_s * 1e3:.1f} ms"
     )
-    return [Reason("send_lag", severity, message)]
+    return [Reason("send_lag", severity, message + name_cause(evidence))]
 
 
 def _client(evidence: Evidence) -> list[Reason]:
@@ -136,7 +139,7 @@ def _client(evidence: Evidence) -> list[Reason]:
             f"the load process read bytes up to {lag_s * 1e3:.1f} ms after they had reached this host; "
             f"the limit is {limit_s * 1e3:.0f} ms {'with' if all_kernel else 'without'} kernel stamps on every event"
         )
-        reasons.append(Reason("client_lag", "inconclusive", message))
+        reasons.append(Reason("client_lag", "inconclusive", message + name_cause(evidence)))
     if evidence.clock_stepped:
         # Kernel stamps are on the wall clock and were brought over by one offset; our own stamps do not care.
         on_wall = any(clock != "user" for clock in clocks | {r.sent_clock for r in evidence.records if r.sent_clock})
@@ -195,12 +198,19 @@ CHECKS: tuple[Callable[[Evidence], list[Reason]], ...] = (
     _failures,
     _send_lag,
     _client,
+    check_host,
+    check_engine,
+    check_length,
+    check_stationary,
+    check_littles_law,
     check_output_tokens,
     check_input_tokens,
     check_token_counts,
     check_counts_agree,
     check_prefix_cache,
     check_foreign_traffic,
+    check_counters,
+    check_hardware,
     _above_roofline,
     _notes,
 )

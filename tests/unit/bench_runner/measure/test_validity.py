@@ -304,6 +304,22 @@ def test_somebody_elses_traffic(facts: dict[str, Any], expected: str | None) -> 
     assert severity("foreign_traffic", **facts) == expected
 
 
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({}, None),
+        ({"counted_input_tokens": 990, "counted_output_tokens": 297}, None),
+        ({"counted_input_tokens": 989}, "inconclusive"),
+        ({"counted_output_tokens": 296}, "inconclusive"),
+        ({"counted_output_tokens": 0}, "note"),
+    ],
+)
+def test_answers_that_claim_more_than_the_engine_counted(facts: dict[str, Any], expected: str | None) -> None:
+    """Counters that do not move at all are those of another server."""
+    assert severity("counters_disagree", **facts) == expected
+    assert severity("counters_disagree", failing(1, 100), **facts) is None
+
+
 def test_beside_a_failure_nobody_is_accused() -> None:
     assert severity("foreign_traffic", failing(1, 100), counted_output_tokens=10_000) is None
     uncounted = [make_record(engine_output_tokens=None, engine_input_tokens=None)]
