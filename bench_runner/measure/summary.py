@@ -46,6 +46,9 @@ class RunFacts:
     hardware: str | None = None
     #: stated precision; `None`: the dtype the model ships in
     precision: str | None = None
+    #: how far the engine's own /metrics counters moved over the run, whoever's the tokens were; `None`: not known
+    counted_input_tokens: int | None = None
+    counted_output_tokens: int | None = None
     #: limits of the SLO; `None` each: not limited, all `None`: no SLO
     slo_ttft_s: float | None = None
     slo_tpot_s: float | None = None
@@ -82,7 +85,7 @@ def summarise(records: Sequence[RequestRecord], facts: RunFacts) -> tuple[dict[s
         "total_output_tokens": tokens.total_output,
         "token_count_source": tokens.output_source,
         "input_token_count_source": tokens.input_source,
-        "token_counts": _three_counts(good),
+        "token_counts": _four_counts(good, facts),
         "cached_tokens": _sum(record.cached_tokens for record in good if record.cached_tokens is not None),
         "shared_events": sum(record.shared_events for record in good),
         "resends": sum(record.resends for record in records),
@@ -283,8 +286,12 @@ def _distributions(
     }
 
 
-def _three_counts(good: Sequence[RequestRecord]) -> dict[str, dict[str, int | None]]:
-    """Planned, the engine's and the local count of the successes, side by side, never merged."""
+def _four_counts(good: Sequence[RequestRecord], facts: RunFacts) -> dict[str, dict[str, int | None]]:
+    """Planned, the engine's and the local count of the successes, side by side, never merged.
+
+    Beside them the engine's own counters before and after: of all it served in that time, failures, ramp-up and
+    requests of others included.
+    """
     return {
         "planned": {
             "input": _sum(record.planned_input_tokens for record in good),
@@ -298,6 +305,7 @@ def _three_counts(good: Sequence[RequestRecord]) -> dict[str, dict[str, int | No
             "input": _sum(record.local_input_tokens for record in good),
             "output": _sum(record.local_output_tokens for record in good),
         },
+        "counters": {"input": facts.counted_input_tokens, "output": facts.counted_output_tokens},
     }
 
 

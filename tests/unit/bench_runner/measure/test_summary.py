@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -138,14 +139,17 @@ def test_the_local_count_serves_only_where_the_engine_gave_none_at_all() -> None
     assert half["token_count_source"] is None
 
 
-def test_three_counts_stand_side_by_side() -> None:
+def test_four_counts_stand_side_by_side() -> None:
     off = make_record(planned_output_tokens=5, engine_output_tokens=4, local_output_tokens=3, count_source="details")
-    summary = summary_of([off])
+    summary = summary_of([off], replace(BURST, counted_input_tokens=20, counted_output_tokens=8))
     assert {name: counts["output"] for name, counts in summary["token_counts"].items()} == {
         "planned": 5,
         "engine": 4,
         "local": 3,
+        "counters": 8,
     }
+    assert summary["token_counts"]["counters"]["input"] == 20
+    assert summary_of([off])["token_counts"]["counters"] == {"input": None, "output": None}
     assert summary["total_output_tokens"] == 4
     assert summary["token_count_source"] == "details"
 
