@@ -1,6 +1,6 @@
 """One run: open the target, plan, warm up, load, decode, measure, judge.
 
-run(spec) ─▶ open_target ─▶ draw ─▶ warm up ─▶ drive ─▶ decode ─▶ summarise ─▶ judge ─▶ RunOutcome
+run(spec) ─▶ open_target ─▶ draw ─▶ warm up ─▶ drive ─▶ decode ─▶ calibrate ─▶ summarise ─▶ judge ─▶ RunOutcome
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bench_runner.calibration import Conditions, NotCalibrated, calibrate
 from bench_runner.errors import LoadFailed, RunCancelled, RunError, SpecError, TargetFailed
 from bench_runner.load.contract import LoadOutcome, LoadPlan, RunControl, SocketPolicy
 from bench_runner.load.fleet import drive_fleet
+from bench_runner.measure.counters import Movement, counters_moved
 from bench_runner.measure.environment import describe
 from bench_runner.measure.evidence import Evidence
 from bench_runner.measure.record import RequestRecord, record_of
@@ -107,16 +109,22 @@ def _carry_out(spec: RunSpec, control: RunControl, site: Site, notebook: Noteboo
         control.stage = "measuring"
         before = _still_counters(target)
         with batch.send(drawn) as outcome:
-            after = _still_counters(target)
+            moved = counters_moved(before, _still_counters(target))
             control.stage = "decoding"
             for record, raw in batch.decode(drawn, outcome):
                 notebook.keep(record, raw)
-        notebook.facts = _facts(spec, outcome, drawn, sent=len(notebook.records))
+        facts = _facts(spec, outcome, drawn, sent=len(notebook.records))
+        notebook.facts = replace(
+            facts, counted_input_tokens=moved.input_tokens, counted_output_tokens=moved.output_tokens
+        )
         if outcome.ended == "complete":
             window = outcome.window_start_ns, outcome.window_end_ns
             unsent = len(drawn.requests) - len(notebook.records)
             notebook.notes += window_notes(drawn.schedule, window, duration_s=spec.workload.duration_s, unsent=unsent)
-        notebook.evidence = _evidence(batch, notebook, outcome, before, after)
+        notebook.evidence = _evidence(batch, notebook, outcome, moved)
+        if outcome.ended == "complete":
+            control.stage = "calibrating"
+            _calibrate(batch, notebook, outcome, drawn)
     _raise_early_end(outcome)
 
 
@@ -133,6 +141,12 @@ class _Batch:
     state_dir: Path
     #: when the run's own time limit runs out
     deadline_ns: int
+
+    @property
+    def socket(self) -> SocketPolicy:
+        """How requests use TCP."""
+        policy = self.spec.workload.socket
+        return SocketPolicy(policy.connections == "fresh", policy.quick_ack)
 
     def draw(self, stream: str) -> DrawnWorkload:
         """The requests of the batch of that name."""
@@ -166,7 +180,6 @@ class _Batch:
         left_s = (self.deadline_ns - monotonic_ns()) / 1e9
         if left_s <= 0:
             raise _out_of_time()
-        policy = spec.workload.socket
         try:
             self.state_dir.mkdir(parents=True, exist_ok=True)
             spool = tempfile.TemporaryDirectory(prefix="spool-", dir=self.state_dir)
@@ -179,7 +192,7 @@ class _Batch:
                     requests=tuple(self._encode(drawn)),
                     offsets_ns=planned.offsets_ns,
                     concurrency=planned.concurrency,
-                    socket=SocketPolicy(policy.connections == "fresh", policy.quick_ack),
+                    socket=self.socket,
                     request_timeout_s=limits.request_timeout_s,
                     connect_timeout_s=limits.connect_timeout_s,
                     run_timeout_s=left_s,
@@ -302,6 +315,26 @@ def _agree(rates: list[float | None]) -> bool:
     return abs(rates[-1] - rates[-2]) <= WARM_AGREEMENT * max(rates[-1], rates[-2])
 
 
+def _calibrate(batch: _Batch, notebook: Notebook, outcome: LoadOutcome, drawn: DrawnWorkload) -> None:
+    """The client's own error under this run's load; where there is none to be had, a note says why."""
+    if not batch.spec.calibration:
+        notebook.notes.append("not calibrated: calibration is off")
+        return
+    events = sum(len(record.event_ns) for record in notebook.records)
+    conditions = Conditions(
+        window_s=outcome.wall_s,
+        concurrency=drawn.schedule.concurrency,
+        socket=batch.socket,
+        processes=outcome.processes,
+        event_bytes=notebook.received_bytes // max(1, events),
+        folder=batch.state_dir,
+    )
+    try:
+        notebook.calibration = calibrate(notebook.records, conditions, batch.control)
+    except (NotCalibrated, LoadFailed) as reason:
+        notebook.notes.append(f"not calibrated: {reason}")
+
+
 def _still_counters(target: OpenTarget) -> dict[str, float]:
     """The engine's own counters once they stand still; {} where it has none."""
     counters = target.counters()
@@ -368,14 +401,8 @@ def _facts(spec: RunSpec, outcome: LoadOutcome, drawn: DrawnWorkload, *, sent: i
     )
 
 
-def _evidence(
-    batch: _Batch, notebook: Notebook, outcome: LoadOutcome, before: dict[str, float], after: dict[str, float]
-) -> Evidence:
+def _evidence(batch: _Batch, notebook: Notebook, outcome: LoadOutcome, moved: Movement) -> Evidence:
     workload = batch.spec.workload
-
-    def moved(name: str) -> int | None:
-        return round(after[name] - before[name]) if name in before and name in after else None
-
     distinct = isinstance(workload.prompts, SyntheticPrompts) or (
         isinstance(workload.prompts, FixedPrompt) and workload.requests == 1
     )
@@ -396,9 +423,10 @@ def _evidence(
         wall_s=outcome.wall_s,
         max_lag_s=outcome.max_lag_s,
         clock_stepped=outcome.clock_stepped,
-        counted_input_tokens=moved("prompt_tokens_total"),
-        counted_output_tokens=moved("generation_tokens_total"),
-        counted_cached_tokens=moved("prefix_cache_hits_total"),
+        counted_input_tokens=moved.input_tokens,
+        counted_output_tokens=moved.output_tokens,
+        counted_cached_tokens=moved.cached_tokens,
+        engine_restarted=moved.restarted,
     )
 
 

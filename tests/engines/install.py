@@ -54,9 +54,7 @@ def install(name: str) -> None:
     # is not among the pins and stays away.
     pip_install(folder, "--no-deps", "-r", str(pins))
     if "torch" in pins.read_text() and not runs(folder, "python", "-c", "import torch"):
-        raise SystemExit(
-            f"{name}: torch does not load; if it is a CUDA build, set PIP_EXTRA_INDEX_URL"
-        )
+        raise SystemExit(f"{name}: torch does not load; if it is a CUDA build, set PIP_EXTRA_INDEX_URL")
     if name == "vllm":
         answer_to_the_name_vllm(folder)
     if not runs(folder, *PROOFS[name]):
