@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from bench_runner.errors import RunCancelled, RunError, TargetFailed
+from bench_runner.measure.calibration import Calibration
 from bench_runner.measure.evidence import Evidence
 from bench_runner.measure.record import RequestRecord, to_json
 from bench_runner.measure.result import Reason, RunResult, Validity, ValidityState
@@ -57,6 +58,10 @@ class Notebook:
     #: what the window was like; `None` until there was one
     facts: RunFacts | None = None
     evidence: Evidence | None = None
+    #: response bytes of all records
+    received_bytes: int = 0
+    #: `None`: not asked for, or not possible; a note says why
+    calibration: Calibration | None = None
     #: takes the target's token out of whatever the target said
     redact: Callable[[str], str] = str
     #: throughput of each warm-up batch, output tokens a second
@@ -68,6 +73,7 @@ class Notebook:
             failure = replace(record.failure, message=self._storable(record.failure.message))
             record = replace(record, failure=failure)
         self.records.append(record)
+        self.received_bytes += len(raw)
         if raw and (self.spec.keep_raw or not record.ok):
             if len(raw) > MOST_RAW_BYTES:
                 raw = raw[: MOST_RAW_BYTES // 2] + RAW_GAP + raw[-MOST_RAW_BYTES // 2 :]
@@ -98,6 +104,7 @@ class Notebook:
             outcome=_outcome(error),
             error=None if error is None else self._storable(str(error)),
             notes=tuple(self._storable(note) for note in self.notes),
+            calibration=self.calibration.describe(summary) if self.calibration else None,
         )
         return RunOutcome(result, tuple(self.records), self.raw, error)
 
@@ -106,7 +113,7 @@ class Notebook:
             # A simulated engine divides by the roofline itself, so its ratio proves nothing.
             simulated = self.environment.get("simulated")
             ratio = None if simulated else summary.get("roofline_ratio")
-            return judge(replace(self.evidence, roofline_ratio=ratio))
+            return judge(replace(self.evidence, roofline_ratio=ratio, calibration=self.calibration))
         match error:
             case TargetFailed():
                 code = "target_failed"

@@ -1,4 +1,4 @@
-"""One run: open the target, plan, warm up, load, decode, measure, judge.
+"""One run: open the target, plan, warm up, load, decode, calibrate, measure, judge.
 
 run(spec) ─▶ open_target ─▶ draw ─▶ warm up ─▶ drive ─▶ decode ─▶ calibrate ─▶ summarise ─▶ judge ─▶ RunOutcome
 """
@@ -175,7 +175,7 @@ class _Batch:
     @contextmanager
     def send(self, drawn: DrawnWorkload) -> Iterator[LoadOutcome]:
         """Drive the target with the batch; its captures are there until the block ends."""
-        spec, limits = self.spec, self.spec.limits
+        limits = self.spec.limits
         planned = drawn.schedule
         left_s = (self.deadline_ns - monotonic_ns()) / 1e9
         if left_s <= 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench_runner.measure.calibration import Calibration
 from bench_runner.measure.record import RequestRecord
 
 
@@ -53,6 +54,8 @@ class Evidence:
     engine_restarted: bool = False
     #: (moment, ns; requests running and waiting) as the engine's own gauges said within the window
     gauges: Sequence[tuple[int, float]] = ()
+    #: the load process held against a known answer, under this run's load
+    calibration: Calibration | None = None
     #: as stated; `None`: nothing was stated
     hardware: str | None = None
     precision: str | None = None

@@ -80,6 +80,8 @@ class RunResult:
     #: in words, where the outcome is not "completed"
     error: str | None = None
     notes: tuple[str, ...] = ()
+    #: the client's own error in this run, as `Calibration.describe` gives it; `None`: not calibrated, a note says why
+    calibration: dict[str, Any] | None = None
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
+from bench_runner.measure.calibration_checks import check_calibration
 from bench_runner.measure.evidence import Evidence
 from bench_runner.measure.host_checks import check_engine, check_hardware, check_host, name_cause
 from bench_runner.measure.lag import own_lags_s
@@ -198,6 +199,7 @@ CHECKS: tuple[Callable[[Evidence], list[Reason]], ...] = (
     _failures,
     _send_lag,
     _client,
+    check_calibration,
     check_host,
     check_engine,
     check_length,

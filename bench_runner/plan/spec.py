@@ -335,6 +335,8 @@ class RunSpec(Spec):
     attempt: Annotated[int, Field(ge=1, le=1_000)] = 1
     #: keep the raw bytes of every response, not only of failed ones
     keep_raw: bool = False
+    #: hold the load process against a known answer right after the window
+    calibration: bool = Field(default=True, exclude_if=lambda value: value is True)
 
 
 def digest(spec: Spec) -> str:

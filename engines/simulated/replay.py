@@ -17,8 +17,8 @@ import resource
 import socket
 import sys
 from array import array
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from bisect import bisect_right
+from collections.abc import Sequence
 from pathlib import Path
 
 from engines.clock import monotonic_ns
@@ -39,14 +39,13 @@ _BARE_BYTES = len(_EVENT % b"")
 class Timeline:
     """What is to be replayed: JSON, `{"event_bytes": B, "offsets_ns": [[…], …]}`, one row a request.
 
-    Offsets are from the request's arrival and never fall; tokens of equal offsets leave together. `event_bytes` is the
-    size of one token's event, its end included; one that is too small is taken as the smallest there can be.
+    Offsets are from the request's arrival and never fall; tokens that are due together leave together. `event_bytes` is
+    the size of one token's event, its end included; one that is too small is taken as the smallest there can be.
     """
 
     def __init__(self, event_bytes: int, offsets_ns: Sequence[Sequence[int]]) -> None:
         self.event = _EVENT % (b"x" * max(1, event_bytes - _BARE_BYTES))
-        #: of each request: (offset, tokens that leave then)
-        self.rows = [[(offset, sum(1 for _ in same)) for offset, same in groupby(row)] for row in offsets_ns]
+        self.rows = offsets_ns
 
     @classmethod
     def read(cls, path: Path) -> Timeline:
@@ -64,12 +63,23 @@ class Timeline:
 class Answer:
     """One request being answered."""
 
-    __slots__ = ("connection", "steps", "truth")
+    __slots__ = ("_offsets_ns", "connection", "truth")
 
-    def __init__(self, connection: Connection, row: Sequence[tuple[int, int]], truth: TruthRecord) -> None:
+    def __init__(self, connection: Connection, offsets_ns: Sequence[int], truth: TruthRecord) -> None:
         self.connection = connection
         self.truth = truth
-        self.steps: Iterator[tuple[int, int]] = iter(row)
+        self._offsets_ns = offsets_ns
+
+    @property
+    def next_ns(self) -> int | None:
+        """When the next token is due; `None`: all are out."""
+        sent = len(self.truth.token_ns)
+        return self.truth.arrival_ns + self._offsets_ns[sent] if sent < len(self._offsets_ns) else None
+
+    def due(self, now_ns: int) -> int:
+        """Tokens that are to leave now."""
+        sent = len(self.truth.token_ns)
+        return bisect_right(self._offsets_ns, now_ns - self.truth.arrival_ns, sent) - sent
 
 
 class ReplayServer:
@@ -134,34 +144,33 @@ class ReplayServer:
         self._done(connection)
 
     def _begin(self, connection: Connection, row: int) -> None:
-        steps = self._timeline.rows[row]
-        tokens = sum(count for _, count in steps)
+        offsets_ns = self._timeline.rows[row]
         truth = TruthRecord(
             0, connection.peer_port, f"{ROUTE}{row}", True, connection.arrival_ns, connection.arrival_clock, 0, 0,
-            tokens, tokens,
+            len(offsets_ns), len(offsets_ns),
         )  # fmt: skip
-        answer = Answer(connection, steps, self._truth.open(truth))
+        answer = Answer(connection, offsets_ns, self._truth.open(truth))
         connection.generation = answer
         connection.send(self._head)
         self._await_next(answer)
 
     def _await_next(self, answer: Answer) -> None:
-        step = next(answer.steps, None)
-        if step is None:
+        if (due_ns := answer.next_ns) is None:
             self._finish(answer)
-            return
-        offset_ns, count = step
-        self.loop.call_at(answer.truth.arrival_ns + offset_ns, lambda: self._send(answer, count))
+        else:
+            self.loop.call_at(due_ns, lambda: self._send(answer))
 
-    def _send(self, answer: Answer, count: int) -> None:
-        connection = answer.connection
+    def _send(self, answer: Answer) -> None:
+        """What is due, in one send: a server that is late must not queue up small segments behind a late ACK."""
+        connection, truth = answer.connection, answer.truth
         if connection.closed:
             return
+        count = answer.due(monotonic_ns())
         data = chunk(self._timeline.event) * count
         stamps = array("q", (monotonic_ns(),)) * count
         if not connection.send(data):
-            answer.truth.blocked_sends += 1
-        answer.truth.token_ns += stamps
+            truth.blocked_sends += 1
+        truth.token_ns += stamps
         self._await_next(answer)
 
     def _finish(self, answer: Answer) -> None:

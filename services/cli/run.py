@@ -47,7 +47,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     load.add_argument("--seed", type=int, metavar="S", help="default: drawn anew, so that no prefix cache knows it")
     load.add_argument("--timeout", type=float, metavar="S", help="seconds a request may take")
     load.add_argument("--run-timeout", type=float, metavar="S", help="seconds the run may take, warm-up included")
-    load.add_argument("--calibration", choices=("on", "off"), help="known-answer calibration of the client")
+    load.add_argument(
+        "--calibration", choices=("on", "off"), help="known-answer calibration of the client; default: on"
+    )
     add_load_flags(parser.add_argument_group("how it is sent"))
     slo = parser.add_argument_group("SLO", "limits that a request must keep to count as good")
     slo.add_argument("--slo-ttft", type=float, metavar="S", help="seconds to the first token")
@@ -88,7 +90,6 @@ def _spec(arguments: argparse.Namespace) -> RunSpec:
     from bench_runner.plan.spec import Limits, RunSpec
     from engines.spec import Attached, TargetSpec
 
-    _refuse_what_is_not_there_yet(arguments)
     if arguments.api_key_env and not os.environ.get(arguments.api_key_env):
         raise WrongUse(f"--api-key-env: the environment variable {arguments.api_key_env} is not set")
     try:
@@ -105,7 +106,14 @@ def _spec(arguments: argparse.Namespace) -> RunSpec:
         given = {"request_timeout_s": arguments.timeout, "run_timeout_s": arguments.run_timeout}
         limits = Limits.model_validate({name: value for name, value in given.items() if value is not None})
         seed = secrets.randbits(48) if arguments.seed is None else arguments.seed
-        return RunSpec(target=target, workload=_workload(arguments), limits=limits, slo=_slo(arguments), seed=seed)
+        return RunSpec(
+            target=target,
+            workload=_workload(arguments),
+            limits=limits,
+            slo=_slo(arguments),
+            seed=seed,
+            calibration=arguments.calibration != "off",
+        )
     except ValidationError as error:
         # What was given is not repeated: a URL may carry a password.
         problems = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
@@ -124,11 +132,6 @@ def _check_files(arguments: argparse.Namespace) -> None:
             path.unlink()
     if arguments.tokenizer and not Path(arguments.tokenizer).exists():
         raise WrongUse(f"--tokenizer: there is no {arguments.tokenizer}; give tokenizer.json or the model's folder")
-
-
-def _refuse_what_is_not_there_yet(arguments: argparse.Namespace) -> None:
-    if arguments.calibration == "on":
-        raise WrongUse("--calibration on is not there yet; `make calibrate` holds the client against known truth")
 
 
 def _headers(pairs: list[str]) -> dict[str, str]:
