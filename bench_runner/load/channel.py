@@ -22,7 +22,7 @@ WINDOW_ENDINGS = ("complete", "cancelled", "timeout", "lapsed")
 #: a deadline that never comes
 NEVER_NS = (1 << 63) - 1
 _INSTANT = struct.Struct("=q")
-_OUTCOME = struct.Struct("=qqqqqqqqqqq")
+_OUTCOME = struct.Struct("=qqqqqqqqqqqq")
 _COUNTERS = struct.Struct("=qqqq")
 
 
@@ -44,6 +44,8 @@ class Outcome(NamedTuple):
     cpu_wait_ns: int
     #: CPU time that the hypervisor gave to others; -1: the kernel does not tell
     stolen_ms: int
+    #: most memory it ever had; -1: the kernel does not tell
+    peak_memory_kib: int
     #: position in PRIORITIES
     priority: int
 

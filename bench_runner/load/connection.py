@@ -22,7 +22,7 @@ _STAMP_REPORTS = (_SOFTWARE | _OPT_TSONLY | _OPT_RX_FILTER, _SOFTWARE | _OPT_TSO
 #: asked of the one send that begins a request, so that no other stamp turns up
 _STAMP_THIS = [(socket.SOL_SOCKET, SO_TIMESTAMPING, struct.pack("I", _TX_SOFTWARE))]
 #: what one `recvmsg` may bring
-READ_BYTES = 65_536
+READ_BYTES = 16_384
 #: room for one timestamp message
 ANCILLARY_BYTES = socket.CMSG_SPACE(16)
 #: seconds, nanoseconds of a kernel stamp

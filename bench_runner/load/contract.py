@@ -87,6 +87,8 @@ class LoadOutcome:
     preemptions: int | None = None
     #: CPU time that the hypervisor gave to others meanwhile, all cores together; `None`: the kernel does not tell
     stolen_s: float | None = None
+    #: most memory that any of the load processes had; `None`: the kernel does not tell
+    peak_memory_bytes: int | None = None
     #: what the host granted all load processes: "realtime", "nice" or "normal"
     priority: str = "normal"
 

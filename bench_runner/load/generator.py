@@ -32,7 +32,7 @@ from bench_runner.load.connection import (
     TIMESPEC,
     Connection,
 )
-from bench_runner.load.host import read_counters
+from bench_runner.load.host import peak_memory_kib, read_counters
 from bench_runner.load.planfile import Plan
 from bench_runner.load.pool import Pool
 from bench_runner.load.schedule import Schedule
@@ -44,9 +44,11 @@ from engines.clock import monotonic_ns, process_cpu_ns
 #: the tally is published this often
 TICK_NS = 250_000_000
 #: bytes of one response that are held before the spool takes them
-HOLD_BYTES = 32_768
+HOLD_BYTES = 16_384
 #: QUICKACK is armed at the first read behind a send, and again this often, for the kernel makes no promise
 QUICK_ACK_NS = 100_000_000
+EPOLLIN = select.EPOLLIN
+unpack_timespec = TIMESPEC.unpack
 #: events taken at once: between two batches the schedule is looked at
 MAX_EVENTS = 64
 
@@ -80,6 +82,10 @@ class Generator:
         self._wake_ns = 0
         self._tick_ns = 0
         self._tally = Tally(counters)
+        #: as the tally has it, where every read looks for it
+        self._offset_ns = self._tally.offset_ns
+        #: worst gap between a kernel stamp and our reading; -1: no kernel stamps
+        self._max_lag_ns = -1
 
     def run(self) -> Outcome:
         """Opens connections, says so, holds the window from the instant it is told, closes all.
@@ -112,12 +118,13 @@ class Generator:
             start_ns,
             end_ns,
             cpu_ns,
-            self._tally.max_lag_ns,
+            self._max_lag_ns,
             int(self._tally.clock_stepped),
             self._pool.opened,
             after.preemptions - before.preemptions,
             _moved(before.cpu_wait_ns, after.cpu_wait_ns),
             _moved(before.stolen_ms, after.stolen_ms),
+            peak_memory_kib(),
             priority=0,
         )
 
@@ -133,11 +140,12 @@ class Generator:
 
     def _turn(self) -> None:
         """Waits for something to happen and answers it."""
+        find = self._pool.table.get
         for fd, mask in self._epoll.poll(-1 if self._wake_ns else 0, MAX_EVENTS):
-            connection = self._pool.table.get(fd)
+            connection = find(fd)
             if connection is None:
                 self._answer(fd)
-            elif mask == select.EPOLLIN and connection.state == BUSY:
+            elif mask == EPOLLIN and connection.state == BUSY:
                 self._receive(connection)
             elif mask & select.EPOLLERR and self._stamp_sent(connection):
                 pass  # whatever else happened is still there at the next turn
@@ -248,7 +256,7 @@ class Generator:
     def _stamp_sent(self, connection: Connection) -> bool:
         """Takes a transmit stamp, if that is what the socket reports. One of an earlier request is of no use."""
         wall_ns = connection.transmitted_ns()
-        stamp_ns = wall_ns - self._tally.offset_ns
+        stamp_ns = wall_ns - self._offset_ns
         if connection.state == BUSY and connection.sent_ns <= stamp_ns <= monotonic_ns():
             connection.sent_kernel_ns = connection.sent_kernel_ns or stamp_ns
         return wall_ns != 0
@@ -272,10 +280,10 @@ class Generator:
         now = monotonic_ns()
         kernel_ns = 0
         if ancillary:
-            seconds, nanoseconds = TIMESPEC.unpack(ancillary[0][2])
-            kernel_ns = seconds * 1_000_000_000 + nanoseconds - self._tally.offset_ns
-            if now - kernel_ns > self._tally.max_lag_ns:
-                self._tally.max_lag_ns = now - kernel_ns
+            seconds, nanoseconds = unpack_timespec(ancillary[0][2])
+            kernel_ns = seconds * 1_000_000_000 + nanoseconds - self._offset_ns
+            if now - kernel_ns > self._max_lag_ns:
+                self._max_lag_ns = now - kernel_ns
         if now >= connection.quick_ack_ns and data:
             # Sending makes the kernel delay its ACKs; told otherwise, it does not for as long as nothing is sent. To
             # tell it at every read would cost a tenth of what a read costs.
@@ -285,10 +293,8 @@ class Generator:
             self._receive_tls(connection, data, now, kernel_ns)
         elif not data:
             self._lose(connection, EOF, "")
-        elif connection.keep(data, now, kernel_ns):
-            self._complete(connection, now)
-        elif len(connection.body) >= HOLD_BYTES:
-            self._hold(connection)
+        else:
+            self._keep(connection, data, now, kernel_ns)
 
     def _receive_tls(self, connection: Connection, data: bytes, now: int, kernel_ns: int) -> None:
         assert connection.tls is not None
@@ -298,22 +304,17 @@ class Generator:
             self._lose(connection, RESET, f"TLS: {error}")
             return
         if plain:
-            if connection.keep(plain, now, kernel_ns):
-                self._complete(connection, now)
-            elif len(connection.body) >= HOLD_BYTES:
-                self._hold(connection)
+            self._keep(connection, plain, now, kernel_ns)
         if closed and connection.state == BUSY:
             self._lose(connection, EOF, "")
 
-    def _complete(self, connection: Connection, now: int) -> None:
-        """The framing says that the response is over."""
-        malformed = connection.framer.malformed
-        self._finish(connection, MALFORMED if malformed else COMPLETE, now, malformed or "")
-
-    def _hold(self, connection: Connection) -> None:
-        """The spool takes what has come of a response that goes on."""
-        self._tally.received_bytes += len(connection.body)
-        self._spool.append(connection)
+    def _keep(self, connection: Connection, data: bytes, now: int, kernel_ns: int) -> None:
+        if connection.keep(data, now, kernel_ns):
+            malformed = connection.framer.malformed
+            self._finish(connection, MALFORMED if malformed else COMPLETE, now, malformed or "")
+        elif len(connection.body) >= HOLD_BYTES:
+            self._tally.received_bytes += len(connection.body)
+            self._spool.append(connection)
 
     def _lose(self, connection: Connection, ending: int, error: str) -> None:
         """The connection ended before the response did: sent again, once, where it was only a stale connection."""

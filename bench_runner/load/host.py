@@ -53,6 +53,18 @@ def read_counters() -> HostCounters:
     )
 
 
+def peak_memory_kib() -> int:
+    """Most memory this process ever had resident; -1: the kernel does not tell.
+
+    Not `getrusage`: its maximum includes that of the process which started this one, from before the exec.
+    """
+    try:
+        status = Path("/proc/self/status").read_bytes()
+        return int(status.partition(b"VmHWM:")[2].split(None, 1)[0])
+    except (OSError, IndexError, ValueError):
+        return -1
+
+
 def _field(path: str, place: int) -> int | None:
     """A number in the first line of a file of the kernel's."""
     try:

@@ -21,6 +21,7 @@ def join_outcomes(plan: LoadPlan, outcomes: Sequence[Outcome], folders: Sequence
     lag_ns = max(outcome.max_lag_ns for outcome in outcomes)
     waits_ns = [outcome.cpu_wait_ns for outcome in outcomes]
     stolen_ms = max(outcome.stolen_ms for outcome in outcomes)
+    peak_kib = max(outcome.peak_memory_kib for outcome in outcomes)
 
     def captures() -> Iterator[Capture]:
         return read_captures(folders, indexes, offsets_ns, window)
@@ -41,5 +42,6 @@ def join_outcomes(plan: LoadPlan, outcomes: Sequence[Outcome], folders: Sequence
         cpu_wait_s=None if min(waits_ns) < 0 else max(waits_ns) / 1e9,
         preemptions=sum(outcome.preemptions for outcome in outcomes),
         stolen_s=None if stolen_ms < 0 else stolen_ms / 1e3,
+        peak_memory_bytes=None if peak_kib < 0 else peak_kib * 1024,
         priority=PRIORITIES[max(outcome.priority for outcome in outcomes)],
     )

@@ -17,7 +17,6 @@ class Tally:
         "clock_stepped",
         "failed",
         "finished",
-        "max_lag_ns",
         "offset_ns",
         "received_bytes",
         "sent",
@@ -29,8 +28,6 @@ class Tally:
         self.finished = 0
         self.failed = 0
         self.received_bytes = 0
-        #: worst gap between a kernel stamp and our reading; -1: no kernel stamps
-        self.max_lag_ns = -1
         #: wall clock minus monotonic clock, for every kernel stamp of the window
         self.offset_ns = wall_offset_ns()
         #: the wall clock was set meanwhile, so kernel stamps are wrong by as much

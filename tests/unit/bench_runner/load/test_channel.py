@@ -28,7 +28,7 @@ def test_starts() -> None:
 
 
 def test_outcomes() -> None:
-    outcome = Outcome(1, 2, 3, 4, -1, 1, 7, 8, -1, 10, 2)
+    outcome = Outcome(1, 2, 3, 4, -1, 1, 7, 8, -1, 10, 11, 2)
     assert unpack_outcome(pack_outcome(outcome)) == outcome
 
 

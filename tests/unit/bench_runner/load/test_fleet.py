@@ -109,7 +109,7 @@ def test_slots_are_dealt_and_requests_drawn_from_one_counter(
 
 
 def outcome(ended: str, **changes: int) -> Outcome:
-    base = Outcome(WINDOW_ENDINGS.index(ended), 100, 200, 10, 5, 0, 3, 1, 7, 40, 0)
+    base = Outcome(WINDOW_ENDINGS.index(ended), 100, 200, 10, 5, 0, 3, 1, 7, 40, 20_000, 0)
     return base._replace(**changes)
 
 
@@ -118,7 +118,15 @@ def test_outcomes_are_summed_or_the_worst_is_taken() -> None:
         make_plan(1),
         [
             outcome("complete", end_ns=500, cpu_ns=10**9, preemptions=2),
-            outcome("complete", max_lag_ns=2 * 10**9, cpu_wait_ns=9 * 10**9, stolen_ms=50, priority=2, clock_stepped=1),
+            outcome(
+                "complete",
+                max_lag_ns=2 * 10**9,
+                cpu_wait_ns=9 * 10**9,
+                stolen_ms=50,
+                priority=2,
+                peak_memory_kib=30_000,
+                clock_stepped=1,
+            ),
         ],
         [],
     )
@@ -126,12 +134,16 @@ def test_outcomes_are_summed_or_the_worst_is_taken() -> None:
     assert (joined.cpu_s, joined.busiest_cpu_s) == (1.00000001, 1.0)
     assert (joined.max_lag_s, joined.cpu_wait_s, joined.stolen_s) == (2.0, 9.0, 0.05)
     assert (joined.preemptions, joined.connections_opened, joined.processes) == (3, 6, 2)
-    assert (joined.priority, joined.clock_stepped) == ("normal", True)
+    assert (joined.priority, joined.peak_memory_bytes) == ("normal", 30_000 * 1024)
+    assert joined.clock_stepped
 
 
 def test_what_one_does_not_know_nobody_knows() -> None:
-    joined = join_outcomes(make_plan(1), [outcome("complete", max_lag_ns=-1, cpu_wait_ns=-1, stolen_ms=-1)], [])
-    assert (joined.max_lag_s, joined.cpu_wait_s, joined.stolen_s) == (None, None, None)
+    joined = join_outcomes(
+        make_plan(1), [outcome("complete", max_lag_ns=-1, cpu_wait_ns=-1, stolen_ms=-1, peak_memory_kib=-1)], []
+    )
+    assert (joined.max_lag_s, joined.cpu_wait_s) == (None, None)
+    assert (joined.stolen_s, joined.peak_memory_bytes) == (None, None)
 
 
 @pytest.mark.parametrize(
