@@ -35,10 +35,8 @@ def probe_target(store: Database, name: str, spec: TargetSpec, settings: Setting
     held = set(occupied_resources(spec, look_up))
     busy = next((run.id for run in running_progress(store) if held & set(run.resources)), None)
     if busy is not None:
-        raise Conflict(
-            f"the run {busy} drives this target now; a probe would disturb it",
-            (Problem("name", "is being measured", "probe it once the run has ended"),),
-        )
+        driven = f"the run {busy} drives this target now; a probe would disturb it"
+        raise Conflict(driven, (Problem("name", driven, "probe it once the run has ended"),))
     with TemporaryDirectory(prefix="enginebench-probe-") as folder:
         site = site_of(settings, folder)
         try:

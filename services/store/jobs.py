@@ -132,10 +132,8 @@ def _same_again(connection: Connection, key: str, body_digest: str) -> Job | Non
     if there is None:
         return None
     if there.body_digest != body_digest:
-        raise Conflict(
-            f"the Idempotency-Key {key!r} was used for another body, in job {there.id}",
-            (Problem("Idempotency-Key", "was used for another body", "send a new key with a new body"),),
-        )
+        used = f"the Idempotency-Key {key!r} was used for another body, in job {there.id}"
+        raise Conflict(used, (Problem("Idempotency-Key", used, "send a new key with a new body"),))
     return _read_job(connection, there.id)
 
 
@@ -189,9 +187,8 @@ def _run_row(job: Mapping[str, Any], run: PlannedRun, ids: Mapping[int, str]) ->
 def _read_job(connection: Connection, job_id: str) -> Job:
     rows = list(connection.execute(select(jobs).where(jobs.c.id == job_id)).mappings())
     if not rows:
-        raise NotFound(
-            f"there is no job {job_id!r}", (Problem("job_id", "is no job's id", "take one from GET /v1/jobs"),)
-        )
+        missing = f"there is no job {job_id!r}"
+        raise NotFound(missing, (Problem("job_id", missing, "take one from GET /v1/jobs"),))
     return _jobs_from(connection, rows)[0]
 
 

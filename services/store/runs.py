@@ -131,9 +131,8 @@ def read_run(connection: Connection, run_id: str) -> Run:
     """Raises NotFound."""
     row = connection.execute(select_runs().where(runs.c.id == run_id)).mappings().one_or_none()
     if row is None:
-        raise NotFound(
-            f"there is no run {run_id!r}", (Problem("run_id", "is no run's id", "take one from GET /v1/runs"),)
-        )
+        missing = f"there is no run {run_id!r}"
+        raise NotFound(missing, (Problem("run_id", missing, "take one from GET /v1/runs"),))
     return run_from(row)
 
 

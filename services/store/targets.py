@@ -23,8 +23,8 @@ def create_target(database: Database, *, name: str, spec: Mapping[str, Any], des
             row["created_at"] = now(connection)
             connection.execute(insert(targets), row)
     except IntegrityError:
-        mend = "delete it first, or use another name"
-        raise Conflict(f"there is a target {name!r} already", (Problem("name", "is taken", mend),)) from None
+        taken = f"there is a target {name!r} already"
+        raise Conflict(taken, (Problem("name", taken, "delete it first, or use another name"),)) from None
     return get_target(database, name)
 
 
@@ -60,6 +60,5 @@ def _target_from(row: RowMapping) -> StoredTarget:
 
 
 def _not_found(name: str) -> NotFound:
-    return NotFound(
-        f"there is no target {name!r}", (Problem("name", "is no stored target's", "take one from GET /v1/targets"),)
-    )
+    missing = f"there is no target {name!r}"
+    return NotFound(missing, (Problem("name", missing, "take one from GET /v1/targets"),))

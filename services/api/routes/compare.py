@@ -58,9 +58,7 @@ def _result(store: Database, run_id: str) -> dict[str, Any]:
     try:
         detail = get_run(store, run_id)
     except NotFound as error:
-        raise NotFound(
-            str(error), (Problem("runs", f"{run_id} is no run's id", "take ids from GET /v1/runs"),)
-        ) from None
+        raise NotFound(str(error), (Problem("runs", str(error), "take ids from GET /v1/runs"),)) from None
     if detail.result is None:
         raise Conflict(
             f"the run {run_id} has no result; it is {detail.run.status.value}",

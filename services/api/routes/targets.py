@@ -73,10 +73,8 @@ async def post_target_probe(name: TargetKey, store: Store, settings: Config, req
     # Threads of its own: a target that never answers must not keep every other route waiting.
     limiter: CapacityLimiter = request.app.state.probes
     if limiter.available_tokens < 1:
-        raise Conflict(
-            f"{limiter.borrowed_tokens} probes are under way, and no more go at once",
-            (Problem("", "as many probes are under way as go at once", "try again later"),),
-        )
+        many = f"{limiter.borrowed_tokens} probes are under way, and no more go at once"
+        raise Conflict(many, (Problem("", many, "try again later"),))
 
     def probe() -> ProbeOut:
         return probe_target(store, name, TargetSpec.model_validate(get_target(store, name).spec), settings)
