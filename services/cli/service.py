@@ -175,7 +175,10 @@ def _refusal(answer: httpx.Response) -> Refused:
     try:
         problem = answer.json()
         lines = [f"{e['field']}: {e['problem']} ({e['mend']})" for e in problem["errors"]]
-        return Refused("\n  ".join([f"{problem['title']}:", *lines] if lines else [problem["detail"]]), code)
+        # The detail of bad input is its first line over again; of all else it names what is meant.
+        repeats = bool(lines) and problem["detail"].startswith(f"{problem['errors'][0]['field']}:")
+        head = problem["title"] if repeats else problem["detail"]
+        return Refused("\n  ".join([f"{head}:", *lines] if lines else [head]), code)
     except (ValueError, KeyError, TypeError):
         return Refused(f"answers {answer.status_code}; is this an enginebench service?", code)
 

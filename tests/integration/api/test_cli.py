@@ -92,7 +92,7 @@ def test_targets_are_created_listed_probed_and_deleted(say: Say) -> None:
     code, out, _ = say("targets", "probe", "a")
     assert (code, "does not answer" in out) == (1, True)
     code, _, err = say(*create("a"))
-    assert (code, "name: is taken" in err) == (2, True)
+    assert (code, "already" in err) == (2, True)
     assert say("targets", "delete", "a")[0] == 0
     code, _, err = say("targets", "show", "a")
     assert (code, "'a'" in err) == (2, True)
