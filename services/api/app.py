@@ -42,6 +42,8 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.database = database
         collector = StoreCollector(database, settings.metrics_label_sets)
         registry.register(collector)
+        # Every request is held against the document; the first must not wait for it.
+        app.openapi()
         try:
             yield
         finally:
