@@ -91,17 +91,25 @@ def calibrate(records: list[RequestRecord], conditions: Conditions, control: Run
     excerpt = cut_excerpt(records, span_ns=round(span_s * 1e9), most_events=round(EVENTS_PER_S * time_s))
     if excerpt is None:
         raise NotCalibrated("no token ever came")
+    return replay(excerpt, conditions, _Beside(control, started_ns + round(time_s * 1e9)))
+
+
+def replay(excerpt: Excerpt, conditions: Conditions, control: RunControl) -> Calibration:
+    """Replay any excerpt to a client.
+
+    Raises:
+        NotCalibrated: it could not be done.
+        LoadFailed: the load process died or could not do its work.
+    """
     try:
         with tempfile.TemporaryDirectory(prefix="calibration-", dir=conditions.folder) as folder:
-            beside = _Beside(control, started_ns + round(time_s * 1e9))
-            return _replay(excerpt, conditions, Path(folder), beside, started_ns)
+            return _replay(excerpt, conditions, Path(folder), control)
     except (OSError, http.client.HTTPException, LaunchFailed) as error:
         raise NotCalibrated(str(error)) from error
 
 
-def _replay(
-    excerpt: Excerpt, conditions: Conditions, folder: Path, control: RunControl, started_ns: int
-) -> Calibration:
+def _replay(excerpt: Excerpt, conditions: Conditions, folder: Path, control: RunControl) -> Calibration:
+    started_ns = monotonic_ns()
     timeline = folder / "timeline.json"
     timeline.write_text(
         json.dumps(
@@ -118,7 +126,7 @@ def _replay(
         truths = _truths(port)
     if control.cancelled:
         raise NotCalibrated("the run was cancelled meanwhile")
-    seen = _Seen()
+    seen = _Seen(excerpt)
     errors = errors_of(list(seen.join(outcome, truths)))
     ttft, event = errors["ttft"], errors["event"]
     if ttft is None or event is None:
@@ -136,6 +144,7 @@ def _replay(
         event=event,
         event_gap=errors["event_gap"],
         tpot=errors["tpot"],
+        server_late_p99_s=percentile(sorted(seen.server_late_ns), 0.99) / 1e9,
         client_lag_p99_s=percentile(lags_ns, 0.99) / 1e9 if lags_ns else None,
         client_lag_max_s=lags_ns[-1] / 1e9 if lags_ns else None,
         sent_clock=_one(seen.sent_clocks),
@@ -183,7 +192,9 @@ def _truths(port: int) -> dict[tuple[str, int], dict[str, Any]]:
 class _Seen:
     """What the client saw of the replay."""
 
-    def __init__(self) -> None:
+    def __init__(self, excerpt: Excerpt) -> None:
+        self._excerpt = excerpt
+        self.server_late_ns: array[int] = array("q")
         self.lags_ns: array[int] = array("q")
         self.sent_clocks: set[str] = set()
         self.event_clocks: set[str] = set()
@@ -198,6 +209,11 @@ class _Seen:
             self.sent_clocks.add(capture.sent_clock)
             self.event_clocks.add(completion.clock)
             self.lags_ns.extend(_lags_ns(capture))
+            offsets_ns = self._excerpt.requests[capture.index].event_offsets_ns
+            self.server_late_ns.extend(
+                token_ns - truth["arrival_ns"] - offset_ns
+                for token_ns, offset_ns in zip(truth["token_ns"], offsets_ns, strict=False)
+            )
             yield KnownAnswer(capture.sent_ns, completion.event_ns, truth["arrival_ns"], truth["token_ns"])
 
 

@@ -41,6 +41,8 @@ def render(result: Mapping[str, Any]) -> Group:
     if summary:
         simulated = bool(result["environment"].get("simulated"))
         parts += [_counts(summary, result["failures"]), _numbers(summary, simulated), *_distributions(summary)]
+    if result.get("calibration"):
+        parts.append(_own_error(result["calibration"]))
     parts += [_line(f"note: {note}") for note in result.get("notes") or ()]
     return Group(*parts)
 
@@ -85,6 +87,19 @@ def _counts(summary: Mapping[str, Any], failures: Mapping[str, int]) -> Text:
         told = ", ".join(f"{who} {_whole((counts.get(who) or {}).get(way))}" for who in ("planned", "engine", "local"))
         total = _whole(summary.get(f"total_{way}_tokens"))
         lines.append(f"{way} tokens {total} (counted by: {summary.get(source) or 'nobody'}; {told})")
+    return _join(lines)
+
+
+def _own_error(calibration: Mapping[str, Any]) -> Text:
+    """What the client itself was off by under this load, and which figures are no larger than that."""
+    words = [
+        f"{name} {error['noise_floor_s'] * 1e3:.3f} ms (median {error['bias_s'] * 1e3:+.3f})"
+        for name, error in (("TTFT", calibration["ttft"]), ("token events", calibration["event"]))
+    ]
+    lines = [f"the client's own error, p99 against a known answer: {', '.join(words)}"]
+    for key, words_of in (("below_noise_floor", "median"), ("spread_below_noise_floor", "spread")):
+        if calibration[key]:
+            lines.append(f"{words_of} below the client's own error, so not claimed: {', '.join(calibration[key])}")
     return _join(lines)
 
 

@@ -69,6 +69,8 @@ class Calibration:
     event_gap: ClientError | None
     #: of (last event - first) ÷ (events - 1)
     tpot: ClientError | None
+    #: how late the server was with its tokens (p99): where it is large, the load was milder than the run's
+    server_late_p99_s: float
     #: user stamp - kernel stamp of each read; `None` without kernel stamps
     client_lag_p99_s: float | None
     client_lag_max_s: float | None

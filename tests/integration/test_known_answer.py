@@ -15,6 +15,7 @@ from bench_runner import calibration, runner
 from bench_runner.calibration import Conditions, NotCalibrated, calibrate
 from bench_runner.errors import LoadFailed
 from bench_runner.load.contract import LoadOutcome, LoadPlan, RunControl, SocketPolicy
+from bench_runner.load.fleet import drive_fleet
 from bench_runner.outcome import RunOutcome
 from bench_runner.plan.spec import RunSpec
 from engines.clock import sleep_s
@@ -46,17 +47,17 @@ def test_a_part_of_the_run_is_replayed_to_its_client(tmp_path: Path) -> None:
     assert found.event_clock == "kernel"
     assert found.client_lag_max_s is not None
     assert found.client_lag_p99_s is not None
+    assert found.server_late_p99_s > 0
     assert 0 < found.client_lag_p99_s <= found.client_lag_max_s
     assert list(tmp_path.iterdir()) == []
 
 
 def test_slots_connections_and_processes_are_those_of_the_run(tmp_path: Path) -> None:
     seen: list[LoadPlan] = []
-    drive = calibration.drive_fleet
 
     def watched(plan: LoadPlan, control: RunControl) -> LoadOutcome:
         seen.append(plan)
-        return drive(plan, control)
+        return drive_fleet(plan, control)
 
     closed = [
         make_record(k, sent_ms=500 * (k // 2), events_ms=tuple(500 * (k // 2) + 40.0 + 10 * t for t in range(40)))
@@ -72,10 +73,8 @@ def test_slots_connections_and_processes_are_those_of_the_run(tmp_path: Path) ->
 
 
 def test_a_client_whose_stamps_are_late_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drive = calibration.drive_fleet
-
     def late(plan: LoadPlan, control: RunControl) -> LoadOutcome:
-        outcome = drive(plan, control)
+        outcome = drive_fleet(plan, control)
         return replace(outcome, captures=lambda: map(_late, outcome.captures()))
 
     monkeypatch.setattr(calibration, "drive_fleet", late)

@@ -89,3 +89,13 @@ def test_claimed_percentiles_have_no_mark() -> None:
 def test_it_prints(capsys: pytest.CaptureFixture[str]) -> None:
     print_report(make_result())
     assert "duration" in capsys.readouterr().out
+
+
+def test_the_client_s_own_error_stands_below_the_figures() -> None:
+    error = {"n": 100, "bias_s": 6e-6, "noise_floor_s": 2.4e-5}
+    calibration = {"ttft": error, "event": error, "below_noise_floor": [], "spread_below_noise_floor": ["tpot_s"]}
+    text = to_text({**make_result(), "calibration": calibration}, width=200)
+    assert "a known answer: TTFT 0.024 ms (median +0.006), token events 0.024 ms (median +0.006)\n" in text
+    assert "spread below the client's own error, so not claimed: tpot_s" in text
+    assert "median below" not in text
+    assert "own error" not in to_text(make_result())

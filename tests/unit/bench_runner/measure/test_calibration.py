@@ -84,6 +84,7 @@ def calibration(floor_s: float = 1e-5, event_floor_s: float | None = None, **oth
         "event": event,
         "event_gap": event,
         "tpot": None,
+        "server_late_p99_s": 1e-4,
         "client_lag_p99_s": 1e-3,
         "client_lag_max_s": 2e-3,
         "sent_clock": "kernel",

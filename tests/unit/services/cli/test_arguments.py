@@ -10,6 +10,7 @@ import pytest
 
 from services.cli.jobs import _job_body, progress_line
 from services.cli.main import build_parser
+from services.cli.run import _spec
 from services.cli.service import Refused
 
 HEAVY = ("pydantic", "httpx", "fastapi", "uvicorn", "sqlalchemy", "rich", "yaml", "prometheus_client")
@@ -88,3 +89,12 @@ def test_progress_in_one_line() -> None:
     assert progress_line("j", data) == (
         "job j: 1 of 4 runs ended; t × w #1: measuring, 5 of 9 requests; t × w #1: taken up"
     )
+
+
+@pytest.mark.parametrize(("words", "calibrated"), [([], True), (["on"], True), (["off"], False)])
+def test_a_run_is_calibrated_unless_told_otherwise(words: list[str], calibrated: bool) -> None:
+    flags = ["run", "--engine", "vllm", "--url", "http://127.0.0.1:8000", "--model", "m"]
+    spec = _spec(build_parser().parse_args([*flags, *(["--calibration", *words] if words else [])]))
+    assert spec.calibration is calibrated
+    # as older specs read, so that their digests hold
+    assert spec.model_dump(mode="json").get("calibration") == (None if calibrated else False)
