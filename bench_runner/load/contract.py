@@ -140,7 +140,7 @@ class RunControl:
 
     @property
     def stage(self) -> str:
-        """ "planned", "opening", "planning", "warming", "measuring", "decoding" or "done"."""
+        """ "planned", "opening", "planning", "warming", "measuring", "decoding", "calibrating" or "done"."""
         with self._lock:
             return self._stage
 
