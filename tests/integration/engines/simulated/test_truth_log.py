@@ -89,7 +89,7 @@ def test_a_client_may_leave_before_its_first_token(server: SimulatedServer) -> N
 
 
 def test_a_small_cache_preempts_and_everything_still_comes() -> None:
-    with simulated_engine("vllm-mistral-7b", speed=500, kv_tokens=400, max_running=8) as server:
+    with simulated_engine("vllm-mistral-7b", speed=4, kv_tokens=400, max_running=8) as server:
         answers = burst(server, 12, max_tokens=60)
         assert [completion.output_tokens for _, completion in answers] == [60] * 12
         assert sum(record["preemptions"] for record in server.truth()) > 0
