@@ -11,7 +11,9 @@ RunError
 
 from __future__ import annotations
 
-from engines.contract import Failure
+from collections.abc import Callable, Iterator
+
+from engines.contract import Capture, Failure
 
 
 class RunError(Exception):
@@ -43,7 +45,13 @@ class TargetFailed(RunError):
 
 
 class LoadFailed(RunError):
-    """The load process died or could not do its work."""
+    """The load process died or could not do its work.
+
+    Attributes:
+        captures: what its spool holds all the same, to be read while the spool is there; `None`: nothing was sent.
+    """
+
+    captures: Callable[[], Iterator[Capture]] | None = None
 
 
 class RunCancelled(RunError):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,10 +32,10 @@ from bench_runner.plan.tokenizer import (
     check_match,
     open_tokenizer,
 )
-from bench_runner.plan.workload import MEASURED, DrawnWorkload, draw
+from bench_runner.plan.workload import MEASURED, DrawnWorkload, PlannedRequest, draw
 from engines.catalog import encode_request
 from engines.clock import monotonic_ns, sleep_s, utc_now
-from engines.contract import Endpoint, GenerationRequest, WireRequest
+from engines.contract import Capture, Endpoint, GenerationRequest, WireRequest
 from engines.errors import (
     EngineError,
     LaunchFailed,
@@ -108,7 +108,7 @@ def _carry_out(spec: RunSpec, control: RunControl, site: Site, notebook: Noteboo
         _warm_up(batch, notebook)
         control.stage = "measuring"
         before = _still_counters(target)
-        with batch.send(drawn) as outcome:
+        with batch.send(drawn, salvage=lambda captures: _keep_broken(batch, notebook, drawn, captures)) as outcome:
             moved = counters_moved(before, _still_counters(target))
             control.stage = "decoding"
             for record, raw in batch.decode(drawn, outcome):
@@ -173,8 +173,15 @@ class _Batch:
         return drawn
 
     @contextmanager
-    def send(self, drawn: DrawnWorkload) -> Iterator[LoadOutcome]:
-        """Drive the target with the batch; its captures are there until the block ends."""
+    def send(
+        self, drawn: DrawnWorkload, *, salvage: Callable[[Iterator[Capture]], None] = lambda _: None
+    ) -> Iterator[LoadOutcome]:
+        """Drive the target with the batch; its captures are there until the block ends.
+
+        Args:
+            drawn: the batch.
+            salvage: takes what a load that broke off left in its spool, before LoadFailed goes on.
+        """
         limits = self.spec.limits
         planned = drawn.schedule
         left_s = (self.deadline_ns - monotonic_ns()) / 1e9
@@ -186,22 +193,26 @@ class _Batch:
         except OSError as error:
             raise LoadFailed(f"no spool folder can be made in {self.state_dir}: {error.strerror}") from error
         with spool as folder:
-            yield drive_fleet(
-                LoadPlan(
-                    origin=self.target.origin,
-                    requests=tuple(self._encode(drawn)),
-                    offsets_ns=planned.offsets_ns,
-                    concurrency=planned.concurrency,
-                    socket=self.socket,
-                    request_timeout_s=limits.request_timeout_s,
-                    connect_timeout_s=limits.connect_timeout_s,
-                    run_timeout_s=left_s,
-                    spool=Path(folder),
-                    think_ns=planned.think_ns,
-                    send_until_ns=planned.send_until_ns,
-                ),
-                self.control,
+            plan = LoadPlan(
+                origin=self.target.origin,
+                requests=tuple(self._encode(drawn)),
+                offsets_ns=planned.offsets_ns,
+                concurrency=planned.concurrency,
+                socket=self.socket,
+                request_timeout_s=limits.request_timeout_s,
+                connect_timeout_s=limits.connect_timeout_s,
+                run_timeout_s=left_s,
+                spool=Path(folder),
+                think_ns=planned.think_ns,
+                send_until_ns=planned.send_until_ns,
             )
+            try:
+                outcome = drive_fleet(plan, self.control)
+            except LoadFailed as failure:
+                if failure.captures is not None:
+                    salvage(failure.captures())
+                raise
+            yield outcome
 
     def _encode(self, drawn: DrawnWorkload) -> Iterator[WireRequest]:
         workload, target = self.spec.workload, self.target
@@ -227,21 +238,43 @@ class _Batch:
     def decode(self, drawn: DrawnWorkload, outcome: LoadOutcome) -> Iterator[tuple[RequestRecord, bytes]]:
         """Each request's record and raw response, in the order of the plan; not of those the duration left unsent."""
         by_duration = drawn.schedule.send_until_ns is not None and outcome.ended == "complete"
-        local = self.tokenizer if isinstance(self.tokenizer, LocalTokenizer) else None
         for capture, planned in zip(outcome.captures(), drawn.requests, strict=True):
             if by_duration and capture.ended == "cancelled" and not capture.sent_ns:
                 continue
-            completion = self.target.dialect.decode(capture)
-            record = record_of(
-                capture,
-                completion,
-                planned_input_tokens=planned.input_tokens,
-                planned_output_tokens=planned.max_tokens,
-                input_characters=planned.characters,
-                local_input_tokens=planned.input_tokens if local else None,
-                local_output_tokens=local.count(completion.text) - int(local.bos) if local else None,
-            )
-            yield record, capture.body
+            yield self.understand(capture, planned), capture.body
+
+    def understand(self, capture: Capture, planned: PlannedRequest) -> RequestRecord:
+        """The record of one request."""
+        local = self.tokenizer if isinstance(self.tokenizer, LocalTokenizer) else None
+        completion = self.target.dialect.decode(capture)
+        return record_of(
+            capture,
+            completion,
+            planned_input_tokens=planned.input_tokens,
+            planned_output_tokens=planned.max_tokens,
+            input_characters=planned.characters,
+            local_input_tokens=planned.input_tokens if local else None,
+            local_output_tokens=local.count(completion.text) - int(local.bos) if local else None,
+        )
+
+
+def _keep_broken(batch: _Batch, notebook: Notebook, drawn: DrawnWorkload, captures: Iterator[Capture]) -> None:
+    """What a load that broke off had measured until then: its records, and a Summary of them. The run is INVALID."""
+    for capture, planned in zip(captures, drawn.requests, strict=False):
+        notebook.keep(batch.understand(capture, planned), capture.body)
+    target = batch.spec.target
+    if any(record.sent_ns is not None for record in notebook.records):
+        notebook.notes.append(
+            "the load broke off: what its spool held is kept, and what was in flight counts as cancelled"
+        )
+        notebook.facts = RunFacts(
+            arrival_kind=batch.spec.workload.arrival.kind,
+            concurrency=drawn.schedule.concurrency,
+            gpus=target.gpus,
+            model=target.model,
+            hardware=target.hardware,
+            precision=target.precision,
+        )
 
 
 def _check_engine(target: OpenTarget) -> None:

@@ -10,9 +10,10 @@ import os
 from array import array
 from bisect import bisect_left
 
+from bench_runner.errors import LoadFailed
 from bench_runner.load.check import check_plan
 from bench_runner.load.contract import LoadOutcome, LoadPlan, RunControl
-from bench_runner.load.outcome import join_outcomes
+from bench_runner.load.outcome import join_outcomes, salvage
 from bench_runner.load.process import carry_out, folder_of
 
 #: streams that one process is given: at 50 events/s each they take about half of one core
@@ -34,8 +35,13 @@ def drive_fleet(plan: LoadPlan, control: RunControl) -> LoadOutcome:
     """
     size = choose_processes(plan, len(os.sched_getaffinity(0)))
     check_plan(plan, size)
-    outcomes = carry_out(plan, size, control)
-    return join_outcomes(plan, outcomes, [folder_of(plan.spool, rank) for rank in range(size)])
+    folders = [folder_of(plan.spool, rank) for rank in range(size)]
+    try:
+        outcomes = carry_out(plan, size, control)
+    except LoadFailed as failure:
+        failure.captures = lambda: salvage(plan, folders)
+        raise
+    return join_outcomes(plan, outcomes, folders)
 
 
 def choose_processes(plan: LoadPlan, cores: int) -> int:

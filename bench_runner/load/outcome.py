@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from bench_runner.load.captures import read_captures
 from bench_runner.load.channel import WINDOW_ENDINGS, Outcome
 from bench_runner.load.contract import LoadOutcome, LoadPlan
 from bench_runner.load.host import PRIORITIES
+from engines.clock import monotonic_ns
 from engines.contract import Capture
 
 
@@ -45,3 +47,15 @@ def join_outcomes(plan: LoadPlan, outcomes: Sequence[Outcome], folders: Sequence
         peak_memory_bytes=None if peak_kib < 0 else peak_kib * 1024,
         priority=PRIORITIES[max(outcome.priority for outcome in outcomes)],
     )
+
+
+def salvage(plan: LoadPlan, folders: Sequence[Path]) -> Iterator[Capture]:
+    """Captures of a window that broke off, as far as its spools can be read: what was measured is not lost with it."""
+    now = monotonic_ns()
+    indexes = array("q", (request.index for request in plan.requests))
+    readable = [folder for folder in folders if folder.is_dir()]
+    try:
+        yield from read_captures(readable, indexes, plan.offsets_ns, (now, now))
+    except (OSError, ValueError, struct.error):
+        # The spool ends where the process did.
+        return

@@ -69,6 +69,7 @@ def expand(
                 seed=seed,
                 repeat=repeat,
                 keep_raw=job.keep_raw,
+                calibration=job.calibration,
             ),
             target_name=arm.name,
             workload_name=workload.name,

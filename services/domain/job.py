@@ -111,6 +111,8 @@ class JobSpec(Spec):
     limits: Limits = Limits()
     #: keep the raw bytes of every response, not only of failed ones
     keep_raw: bool = False
+    #: each run holds its own client against a replay of its timeline
+    calibration: bool = True
 
     @model_validator(mode="before")
     @classmethod

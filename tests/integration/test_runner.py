@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,3 +124,33 @@ def test_a_fault_of_ours_ends_the_run_and_is_told(
     assert "ZeroDivisionError" in (outcome.result.error or "")
     assert outcome.result.validity.state == "INVALID"
     assert "run broke" in caplog.text
+
+
+def test_what_was_measured_before_the_load_broke_off_is_kept(server: SimulatedServer, tmp_path: Path) -> None:
+    control = RunControl()
+    killer = threading.Thread(target=_kill_the_load, args=(control,))
+    killer.start()
+    long: dict[str, Any] = {"requests": 400, "arrival": {"kind": "closed_loop", "concurrency": 2}, "warmup_batches": 0}
+    outcome = run(spec(server, **long), tmp_path, control)
+    killer.join()
+    assert isinstance(outcome.error, LoadFailed)
+    result = outcome.result
+    assert result.outcome == "failed"
+    assert result.validity.state == "INVALID"
+    assert 0 < result.summary["successes"] < 400
+    assert result.summary["total_output_tokens"] == 8 * result.summary["successes"]
+    assert set(result.failures) == {"cancelled"}
+    assert len(outcome.records) == 400
+    assert list(tmp_path.iterdir()) == []
+
+
+def _kill_the_load(control: RunControl) -> None:
+    while (control.progress is None or not control.progress.finished) and control.stage != "done":
+        sleep_s(0.01)
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
+            if int(parent) == os.getpid() and b"bench_runner.load.child" in (process / "cmdline").read_bytes():
+                os.kill(int(process.name), signal.SIGKILL)
