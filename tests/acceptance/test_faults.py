@@ -78,7 +78,7 @@ def test_the_fault_free_twin_is_valid(vllm: SimulatedServer, tgi: SimulatedServe
     for server in (vllm, tgi):
         result = drive(server).result
         assert result.failures == {}
-        assert_valid_here(result.validity.state, [reason.code for reason in result.validity.reasons])
+        assert_valid_here(result.validity.state, [r.code for r in result.validity.reasons if r.severity != "note"])
         assert result.summary["successes"] == REQUESTS
         assert result.environment["simulated"] is True
 
@@ -117,4 +117,6 @@ def test_coalesced_tokens_are_counted_by_the_engine_not_by_chunks(vllm: Simulate
     assert summary["total_output_tokens"] == REQUESTS * TOKENS
     assert summary["itl_s"] is None
     assert summary["event_gap_s"]["n"] < REQUESTS * (TOKENS - 1) / 2
-    assert_valid_here(outcome.result.validity.state, [reason.code for reason in outcome.result.validity.reasons])
+    assert_valid_here(
+        outcome.result.validity.state, [r.code for r in outcome.result.validity.reasons if r.severity != "note"]
+    )

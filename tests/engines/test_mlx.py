@@ -56,7 +56,7 @@ def test_a_hundred_requests_of_exactly_128_tokens(
     assert summary["total_input_tokens"] == 12_800
     assert summary["total_output_tokens"] == 12_800
     validity = outcome.result.validity
-    assert_valid_here(validity.state, [reason.code for reason in validity.reasons])
+    assert_valid_here(validity.state, [reason.code for reason in validity.reasons if reason.severity != "note"])
 
 
 def test_an_overlay_keeps_it_from_ending_early(

@@ -67,7 +67,7 @@ def test_a_hundred_requests_of_exactly_128_tokens(server: OpenTarget, mission: W
     assert summary["total_input_tokens"] == 12_800
     assert summary["total_output_tokens"] == 12_800
     validity = outcome.result.validity
-    assert_valid_here(validity.state, [reason.code for reason in validity.reasons])
+    assert_valid_here(validity.state, [reason.code for reason in validity.reasons if reason.severity != "note"])
     # Its own counters saw the warm-up batch, the measured one and the probe of the run.
     assert after["generation_tokens_total"] - before["generation_tokens_total"] == 2 * 12_800 + 8
 
@@ -77,7 +77,7 @@ def test_a_long_run_without_a_fault_is_valid(server: OpenTarget, long_workload: 
     assert outcome.result.failures == {}
     assert outcome.result.summary["total_output_tokens"] == 80_000
     validity = outcome.result.validity
-    assert_valid_here(validity.state, [reason.code for reason in validity.reasons])
+    assert_valid_here(validity.state, [reason.code for reason in validity.reasons if reason.severity != "note"])
 
 
 def test_the_same_run_with_the_server_stopped_in_it_fails(
