@@ -19,7 +19,7 @@ from bench_runner.outcome import RunOutcome
 from bench_runner.plan.spec import ClosedLoop, WorkloadSpec
 from engines.clock import monotonic_ns, sleep_s
 from engines.launch.keeper import session_members, started_at
-from engines.launch.orphans import reap_orphans
+from engines.launch.orphans import launches_folder, reap_orphans
 from engines.target import OpenTarget
 from tests.engines.conftest import OpenEngine, assert_failed_as, interrupted
 from tests.engines.tiny_model import EOS, TURN_END
@@ -106,4 +106,8 @@ def test_it_does_not_outlive_a_killed_worker(models: dict[str, Path], tmp_path: 
         assert monotonic_ns() < deadline_ns, "still running"
         sleep_s(0.05)
     assert session_members(pid) == []
+    # Its keeper drops the record as the last thing it does.
+    while list(launches_folder(tmp_path).glob("*.json")):
+        assert monotonic_ns() < deadline_ns, "its record is still there"
+        sleep_s(0.05)
     assert reap_orphans(tmp_path) == 0
