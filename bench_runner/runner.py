@@ -6,36 +6,31 @@ run(spec) ─▶ open_target ─▶ draw ─▶ warm up ─▶ drive ─▶ deco
 from __future__ import annotations
 
 import logging
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import replace
 
+from bench_runner.batch import Batch, facts_of, raise_early_end
 from bench_runner.calibration import Conditions, NotCalibrated, calibrate
 from bench_runner.errors import LoadFailed, RunCancelled, RunError, SpecError, TargetFailed
-from bench_runner.load.contract import LoadOutcome, LoadPlan, RunControl, SocketPolicy
-from bench_runner.load.fleet import drive_fleet
+from bench_runner.load.contract import LoadOutcome, RunControl
 from bench_runner.measure.counters import Movement, counters_moved
 from bench_runner.measure.environment import describe
 from bench_runner.measure.evidence import Evidence
-from bench_runner.measure.record import RequestRecord, record_of
-from bench_runner.measure.summary import RunFacts, summarise
+from bench_runner.measure.summary import RunFacts
 from bench_runner.outcome import Notebook, RunOutcome
-from bench_runner.plan.arrival import measured_window, window_notes
+from bench_runner.plan.arrival import window_notes
 from bench_runner.plan.spec import FixedPrompt, RunSpec, SyntheticPrompts
 from bench_runner.plan.tokenizer import (
     ApproximateTokenizer,
-    LocalTokenizer,
     RemoteTokenizer,
     Tokenizer,
     check_match,
     open_tokenizer,
 )
-from bench_runner.plan.workload import MEASURED, DrawnWorkload, PlannedRequest, draw
-from engines.catalog import encode_request
+from bench_runner.plan.workload import MEASURED, DrawnWorkload
+from bench_runner.warmup import warm_up
 from engines.clock import monotonic_ns, sleep_s, utc_now
-from engines.contract import Capture, Endpoint, GenerationRequest, WireRequest
+from engines.contract import Capture, Endpoint
 from engines.errors import (
     EngineError,
     LaunchFailed,
@@ -45,16 +40,11 @@ from engines.errors import (
     TargetUnavailable,
     UnknownEngine,
 )
-from engines.models import find_model
 from engines.probe import PROBE_PROMPT
 from engines.target import OpenTarget, Site, open_target
 
 log = logging.getLogger(__name__)
 
-#: Two warm-up batches in a row that differ by no more end an automatic warm-up …
-WARM_AGREEMENT = 0.02
-#: … which never takes more than so many.
-MOST_WARMUP_BATCHES = 8
 #: An engine may count a little behind its answers: counters are read again until they stand still, so often at most.
 COUNTER_READS = 5
 COUNTER_PAUSE_S = 0.1
@@ -100,12 +90,12 @@ def _carry_out(spec: RunSpec, control: RunControl, site: Site, notebook: Noteboo
         tokenizer = _choose_tokenizer(spec, target, control)
         notebook.environment = _environment(spec, target, tokenizer)
         overhead = _template_tokens(target, tokenizer)
-        batch = _Batch(spec, target, tokenizer, overhead, control, site.state_dir, deadline_ns)
+        batch = Batch(spec, target, tokenizer, overhead, control, site.state_dir, deadline_ns)
         drawn = batch.draw(MEASURED)
         notebook.prompts_digest = drawn.digest
         notebook.notes += drawn.notes
         control.stage = "warming"
-        _warm_up(batch, notebook)
+        warm_up(batch, notebook)
         control.stage = "measuring"
         before = _still_counters(target)
         with batch.send(drawn, salvage=lambda captures: _keep_broken(batch, notebook, drawn, captures)) as outcome:
@@ -113,7 +103,7 @@ def _carry_out(spec: RunSpec, control: RunControl, site: Site, notebook: Noteboo
             control.stage = "decoding"
             for record, raw in batch.decode(drawn, outcome):
                 notebook.keep(record, raw)
-        facts = _facts(spec, outcome, drawn, sent=len(notebook.records))
+        facts = facts_of(spec, outcome, drawn, sent=len(notebook.records))
         notebook.facts = replace(
             facts, counted_input_tokens=moved.input_tokens, counted_output_tokens=moved.output_tokens
         )
@@ -125,140 +115,10 @@ def _carry_out(spec: RunSpec, control: RunControl, site: Site, notebook: Noteboo
         if outcome.ended == "complete":
             control.stage = "calibrating"
             _calibrate(batch, notebook, outcome, drawn)
-    _raise_early_end(outcome)
+    raise_early_end(outcome)
 
 
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """Everything that stays the same from one batch of a run to the next."""
-
-    spec: RunSpec
-    target: OpenTarget
-    tokenizer: Tokenizer
-    #: tokens the chat template adds to a prompt; 0 for completions
-    overhead: int
-    control: RunControl
-    state_dir: Path
-    #: when the run's own time limit runs out
-    deadline_ns: int
-
-    @property
-    def socket(self) -> SocketPolicy:
-        """How requests use TCP."""
-        policy = self.spec.workload.socket
-        return SocketPolicy(policy.connections == "fresh", policy.quick_ack)
-
-    def draw(self, stream: str) -> DrawnWorkload:
-        """The requests of the batch of that name."""
-        spec = self.spec
-        shape = find_model(spec.target.model)
-        stated = self.target.facts.model_max_tokens
-        drawn = draw(
-            spec.workload,
-            seed=spec.seed,
-            repeat=spec.repeat,
-            attempt=spec.attempt,
-            stream=stream,
-            tokenizer=self.tokenizer,
-            context_tokens=stated or (shape.context if shape else None),
-            overhead=self.overhead,
-        )
-        sending_s = (drawn.schedule.span_ns or drawn.schedule.send_until_ns or 0) / 1e9
-        if sending_s >= spec.limits.run_timeout_s:
-            raise SpecError(
-                f"requests are sent for {sending_s:g} s, and the run may take {spec.limits.run_timeout_s:g} s; "
-                "raise limits.run_timeout_s, or send for less",
-                field="limits.run_timeout_s",
-            )
-        return drawn
-
-    @contextmanager
-    def send(
-        self, drawn: DrawnWorkload, *, salvage: Callable[[Iterator[Capture]], None] = lambda _: None
-    ) -> Iterator[LoadOutcome]:
-        """Drive the target with the batch; its captures are there until the block ends.
-
-        Args:
-            drawn: the batch.
-            salvage: takes what a load that broke off left in its spool, before LoadFailed goes on.
-        """
-        limits = self.spec.limits
-        planned = drawn.schedule
-        left_s = (self.deadline_ns - monotonic_ns()) / 1e9
-        if left_s <= 0:
-            raise _out_of_time()
-        try:
-            self.state_dir.mkdir(parents=True, exist_ok=True)
-            spool = tempfile.TemporaryDirectory(prefix="spool-", dir=self.state_dir)
-        except OSError as error:
-            raise LoadFailed(f"no spool folder can be made in {self.state_dir}: {error.strerror}") from error
-        with spool as folder:
-            plan = LoadPlan(
-                origin=self.target.origin,
-                requests=tuple(self._encode(drawn)),
-                offsets_ns=planned.offsets_ns,
-                concurrency=planned.concurrency,
-                socket=self.socket,
-                request_timeout_s=limits.request_timeout_s,
-                connect_timeout_s=limits.connect_timeout_s,
-                run_timeout_s=left_s,
-                spool=Path(folder),
-                think_ns=planned.think_ns,
-                send_until_ns=planned.send_until_ns,
-            )
-            try:
-                outcome = drive_fleet(plan, self.control)
-            except LoadFailed as failure:
-                if failure.captures is not None:
-                    salvage(failure.captures())
-                raise
-            yield outcome
-
-    def _encode(self, drawn: DrawnWorkload) -> Iterator[WireRequest]:
-        workload, target = self.spec.workload, self.target
-        for index, planned in enumerate(drawn.requests):
-            request = GenerationRequest(
-                model=target.model,
-                prompt=planned.prompt,
-                max_tokens=planned.max_tokens,
-                fixed_length=workload.lengths in ("ignore-eos", "length-matched")
-                and target.engine.capabilities.fixed_length,
-                temperature=workload.temperature,
-                extra=workload.extra_body,
-            )
-            yield encode_request(
-                target.engine,
-                target.endpoint,
-                request,
-                target.origin,
-                index=index,
-                keep_alive=workload.socket.connections == "reused",
-            )
-
-    def decode(self, drawn: DrawnWorkload, outcome: LoadOutcome) -> Iterator[tuple[RequestRecord, bytes]]:
-        """Each request's record and raw response, in the order of the plan; not of those the duration left unsent."""
-        by_duration = drawn.schedule.send_until_ns is not None and outcome.ended == "complete"
-        for capture, planned in zip(outcome.captures(), drawn.requests, strict=True):
-            if by_duration and capture.ended == "cancelled" and not capture.sent_ns:
-                continue
-            yield self.understand(capture, planned), capture.body
-
-    def understand(self, capture: Capture, planned: PlannedRequest) -> RequestRecord:
-        """The record of one request."""
-        local = self.tokenizer if isinstance(self.tokenizer, LocalTokenizer) else None
-        completion = self.target.dialect.decode(capture)
-        return record_of(
-            capture,
-            completion,
-            planned_input_tokens=planned.input_tokens,
-            planned_output_tokens=planned.max_tokens,
-            input_characters=planned.characters,
-            local_input_tokens=planned.input_tokens if local else None,
-            local_output_tokens=local.count(completion.text) - int(local.bos) if local else None,
-        )
-
-
-def _keep_broken(batch: _Batch, notebook: Notebook, drawn: DrawnWorkload, captures: Iterator[Capture]) -> None:
+def _keep_broken(batch: Batch, notebook: Notebook, drawn: DrawnWorkload, captures: Iterator[Capture]) -> None:
     """What a load that broke off had measured until then: its records, and a Summary of them. The run is INVALID."""
     for capture, planned in zip(captures, drawn.requests, strict=False):
         notebook.keep(batch.understand(capture, planned), capture.body)
@@ -317,38 +177,7 @@ def _template_tokens(target: OpenTarget, tokenizer: Tokenizer) -> int:
     return counted - tokenizer.count(PROBE_PROMPT)
 
 
-def _warm_up(batch: _Batch, notebook: Notebook) -> None:
-    """Throw batches away until two in a row agree, or as many as the workload says. The simulated engine is warm."""
-    wanted = batch.spec.workload.warmup_batches
-    if wanted == "auto" and batch.target.facts.simulated:
-        notebook.notes.append("no warm-up: the simulated engine compiles nothing and has no clocks to raise")
-        return
-    rates = notebook.warmup_output_tokens_per_s
-    while len(rates) < (MOST_WARMUP_BATCHES if wanted == "auto" else wanted):
-        drawn = batch.draw(f"warmup-{len(rates)}")
-        with batch.send(drawn) as outcome:
-            records = [record for record, _ in batch.decode(drawn, outcome)]
-        _raise_early_end(outcome)
-        summary, _ = summarise(records, _facts(batch.spec, outcome, drawn, sent=len(records)))
-        rates.append(summary["output_tokens_per_s"])
-        if not summary["successes"]:
-            notebook.notes.append(f"warm-up given up: every request of batch {len(rates)} failed")
-            return
-        if wanted == "auto" and _agree(rates):
-            return
-    if wanted == "auto":
-        notebook.notes.append(
-            f"not warm: after {len(rates)} batches two in a row still differ by more than {WARM_AGREEMENT:.0%}"
-        )
-
-
-def _agree(rates: list[float | None]) -> bool:
-    if len(rates) < 2 or not rates[-1] or not rates[-2]:
-        return False
-    return abs(rates[-1] - rates[-2]) <= WARM_AGREEMENT * max(rates[-1], rates[-2])
-
-
-def _calibrate(batch: _Batch, notebook: Notebook, outcome: LoadOutcome, drawn: DrawnWorkload) -> None:
+def _calibrate(batch: Batch, notebook: Notebook, outcome: LoadOutcome, drawn: DrawnWorkload) -> None:
     """The client's own error under this run's load; where there is none to be had, a note says why."""
     if not batch.spec.calibration:
         notebook.notes.append("not calibrated: calibration is off")
@@ -409,32 +238,7 @@ def _environment(spec: RunSpec, target: OpenTarget, tokenizer: Tokenizer) -> dic
     return describe(target.origin.address, server=server, run=stated)
 
 
-def _facts(spec: RunSpec, outcome: LoadOutcome, drawn: DrawnWorkload, *, sent: int) -> RunFacts:
-    slo = spec.slo
-    window = outcome.window_start_ns, outcome.window_end_ns
-    unsent = len(drawn.requests) - sent
-    return RunFacts(
-        arrival_kind=spec.workload.arrival.kind,
-        window=window,
-        measured=measured_window(
-            drawn.schedule,
-            window,
-            ramp_up_s=spec.workload.ramp_up_s,
-            unsent=unsent,
-            complete=outcome.ended == "complete",
-        ),
-        concurrency=drawn.schedule.concurrency,
-        gpus=spec.target.gpus,
-        model=spec.target.model,
-        hardware=spec.target.hardware,
-        precision=spec.target.precision,
-        slo_ttft_s=slo.ttft_s if slo else None,
-        slo_tpot_s=slo.tpot_s if slo else None,
-        slo_e2e_s=slo.e2e_s if slo else None,
-    )
-
-
-def _evidence(batch: _Batch, notebook: Notebook, outcome: LoadOutcome, moved: Movement) -> Evidence:
+def _evidence(batch: Batch, notebook: Notebook, outcome: LoadOutcome, moved: Movement) -> Evidence:
     workload = batch.spec.workload
     distinct = isinstance(workload.prompts, SyntheticPrompts) or (
         isinstance(workload.prompts, FixedPrompt) and workload.requests == 1
@@ -461,20 +265,6 @@ def _evidence(batch: _Batch, notebook: Notebook, outcome: LoadOutcome, moved: Mo
         counted_cached_tokens=moved.cached_tokens,
         engine_restarted=moved.restarted,
     )
-
-
-def _raise_early_end(outcome: LoadOutcome) -> None:
-    match outcome.ended:
-        case "cancelled":
-            raise RunCancelled("cancelled; what was measured until then is kept")
-        case "lapsed":
-            raise RunCancelled("the lease lapsed, so the load stopped; what was measured until then is kept")
-        case "timeout":
-            raise _out_of_time()
-
-
-def _out_of_time() -> LoadFailed:
-    return LoadFailed("the run's own time limit ran out (limits.run_timeout_s)", field="limits.run_timeout_s")
 
 
 def _translated(error: EngineError) -> RunError:
