@@ -1,4 +1,4 @@
-"""Engines whose worker was killed: found by their records, ended at the next start.
+"""Engines whose worker was killed: found by their records, ended at the next start, their overlay folders taken away.
 
 A process id alone names nothing, for ids are used again: a record counts only within one boot, and a process only with
 its time of start. A session keeps its number as long as one process is in it, so what is left of a session whose first
@@ -7,7 +7,10 @@ process is gone is still the engine's.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -30,15 +33,20 @@ def boot_id() -> str:
 
 
 def reap_orphans(state_dir: Path) -> int:
-    """Ends the engines of workers that are gone, with SIGTERM, then SIGKILL.
+    """Ends the engines of workers that are gone, with SIGTERM, then SIGKILL, and takes their overlay folders away.
 
-    Engines of workers that still live are left alone, so several workers may share one folder.
+    What belongs to workers that still live is left alone, so several workers may share one folder.
 
     Returns:
         How many engines were still running.
     """
-    orphans = [path for path in sorted(launches_folder(state_dir).glob("*.json")) if not _has_living_owner(path)]
-    return sum(end_recorded(path) for path in orphans)
+    folder = launches_folder(state_dir)
+    orphans = [path for path in sorted(folder.glob("*.json")) if not _has_living_owner(path)]
+    ended = sum(end_recorded(path) for path in orphans)
+    for owner in folder.glob("*.overlay.owner"):
+        if not _has_living_owner(owner):
+            drop_overlay(owner)
+    return ended
 
 
 def end_recorded(path: Path) -> bool:
@@ -57,6 +65,23 @@ def end_recorded(path: Path) -> bool:
     if not _left(record):
         path.unlink(missing_ok=True)
     return bool(left)
+
+
+def write_owner(path: Path) -> None:
+    """Says that an overlay folder, `path` without its suffix, is this process's: written before there is a folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps({"boot": boot_id(), "owner": [os.getpid(), started_at(os.getpid())]}))
+    fresh.replace(path)
+
+
+def drop_overlay(owner: Path) -> None:
+    """Takes an overlay folder away, then the word on whose it is, so that a kill in between leaves one to be found."""
+    folder = owner.with_suffix("")
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        if not folder.exists():
+            owner.unlink()
 
 
 def _has_living_owner(path: Path) -> bool:

@@ -7,13 +7,46 @@ draw, and a tokenizer that names none, every output is as long as it was asked t
 
 from __future__ import annotations
 
+import contextlib
 import json
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from engines.errors import LaunchFailed
+from engines.launch.orphans import drop_overlay, launches_folder, write_owner
 
 _CHANGED = ("generation_config.json", "config.json", "tokenizer_config.json", "special_tokens_map.json")
+
+
+@contextlib.contextmanager
+def overlaid(model_path: str, state_dir: Path) -> Iterator[Path]:
+    """An overlay of the model beside the launch records, for the length of a `with` block.
+
+    It bears the model's name, which some servers take for the model's. One that a killed worker left is taken away by
+    `orphans.reap_orphans`.
+
+    Args:
+        model_path: a local Hugging Face model folder.
+        state_dir: where logs and records of launches are.
+
+    Raises:
+        LaunchFailed: `model_path` is no model folder, or the overlay cannot be written.
+    """
+    owner = launches_folder(state_dir).resolve() / f"{uuid.uuid4().hex[:12]}.overlay.owner"
+    name = Path(model_path).resolve().name or "model"
+    try:
+        try:
+            write_owner(owner)
+            folder = overlay_model_folder(model_path, owner.with_suffix("") / name)
+        except OSError as error:
+            raise LaunchFailed(
+                f"no overlay of {model_path!r} can be made in {owner.parent}: {error.strerror}; mend the folder or disk"
+            ) from None
+        yield folder
+    finally:
+        drop_overlay(owner)
 
 
 def overlay_model_folder(model_path: str, into: Path) -> Path:
