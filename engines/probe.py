@@ -6,11 +6,11 @@ What the probe sees is decoded by the very dialect of the run, so what passes he
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from engines.catalog import encode_request
+from engines.catalog import encode_request, request_path
 from engines.contract import (
     Capture,
     Completion,
@@ -23,13 +23,19 @@ from engines.contract import (
     Origin,
 )
 from engines.control import SIMULATED_SERVER
-from engines.dialects.http1 import Head, parse_head
+from engines.dialects.http1_response import ParsedResponse, split_response
 from engines.errors import OpeningStopped, TargetUnavailable
 from engines.exchange import exchange
 
 #: Asked of every target before a run. Any model has something to say to it.
 PROBE_PROMPT = "Count slowly: one, two, three, four,"
 PROBE_TOKENS = 8
+
+#: Of a workload's own fields, those that say how much is generated: the probe's answer stays short.
+_AMOUNTS = frozenset((
+    "max_tokens", "max_completion_tokens", "max_new_tokens", "min_tokens", "min_new_tokens",
+    "n", "best_of", "stop", "stop_token_ids",
+))  # fmt: skip
 
 #: Text of a server's own words that is put into a message.
 _MOST_QUOTED = 300
@@ -55,10 +61,16 @@ def probe(
     *,
     timeout_s: float = 60.0,
     should_stop: Callable[[], bool] = lambda: False,
+    extra: Mapping[str, Any] | None = None,
 ) -> Probe:
     """One short generation, as a run would ask for it.
 
+    Args:
+        extra: the workload's own body fields, sent as they are but for those that say how much is generated: a server
+            may not answer at all without them (an adapter, a provider), and a chat template may count other tokens.
+
     Raises:
+        RequestNotPossible: the fields cannot be put on the wire.
         TargetUnavailable: no generation came; `failure` says which kind, the message names the mend.
         OpeningStopped: `should_stop` said so.
     """
@@ -67,24 +79,28 @@ def probe(
         prompt=PROBE_PROMPT,
         max_tokens=PROBE_TOKENS,
         fixed_length=engine.capabilities.fixed_length,
+        extra=_without_amounts(extra or {}),
     )
     wire = encode_request(engine, endpoint, request, origin, index=0, keep_alive=False)
     capture = exchange(origin, wire, timeout_s=timeout_s, should_stop=should_stop)
     if capture.ended == "cancelled":
         raise OpeningStopped("stopped while the target was being probed")
     completion = dialect.decode(capture)
-    head = _head_of(capture)
-    trouble = _trouble(capture, completion, head, origin, dialect, timeout_s)
+    response = split_response(capture.body)
+    trouble = _trouble(capture, completion, response, origin, dialect, timeout_s)
     if trouble is not None:
         raise trouble
-    simulated = head is not None and head.headers.get("server", "").lower().startswith(SIMULATED_SERVER)
+    simulated = response.header("server").lower().startswith(SIMULATED_SERVER)
     return Probe(completion, simulated, _figures(capture, completion))
 
 
-def _head_of(capture: Capture) -> Head | None:
-    """Status line and headers of the response; `None` where there are none that can be read."""
-    head = parse_head(capture.body.partition(b"\r\n\r\n")[0])
-    return head if isinstance(head, Head) else None
+def _without_amounts(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields but for those of `_AMOUNTS`, at any depth: TGI's own route has them below `parameters`."""
+    return {
+        name: _without_amounts(value) if isinstance(value, Mapping) else value
+        for name, value in fields.items()
+        if name not in _AMOUNTS
+    }
 
 
 def _figures(capture: Capture, completion: Completion) -> dict[str, Any]:
@@ -103,13 +119,13 @@ def _figures(capture: Capture, completion: Completion) -> dict[str, Any]:
 def _trouble(
     capture: Capture,
     completion: Completion,
-    head: Head | None,
+    response: ParsedResponse,
     origin: Origin,
     dialect: Dialect,
     timeout_s: float,
 ) -> TargetUnavailable | None:
     """What kept the target from generating, with the mend; `None` where it generated."""
-    url = origin.url
+    url, route = origin.url, _route(origin, dialect)
     failure = completion.failure
     if capture.ended == "connect":
         return _unavailable(
@@ -122,30 +138,31 @@ def _trouble(
             FailureKind.TIMEOUT,
             f"{url} {seen} within {timeout_s:g} s; see whether the server is still loading, stuck or busy",
         )
-    if head is not None:
-        refused = _refused(head, capture, origin, dialect)
-        if refused is not None:
-            return refused
+    refused = _refused(response, origin, dialect)
+    if refused is not None:
+        return refused
     if failure is not None:
         return _unavailable(
             failure.kind,
-            f"{url}{dialect.path} did not generate: {_quoted(failure.message)}; see the server's own log",
+            f"{route} did not generate: {_quoted(failure.message)}; see the server's own log",
             failure.status,
         )
     if not completion.event_ns and not completion.output_tokens:
         return _unavailable(
-            FailureKind.INCOMPLETE, f"{url}{dialect.path} answered without generating anything; see the server's log"
+            FailureKind.INCOMPLETE, f"{route} answered without generating anything; see the server's log"
         )
     return None
 
 
-def _refused(head: Head, capture: Capture, origin: Origin, dialect: Dialect) -> TargetUnavailable | None:
-    """A response that is no generation at all, told by its status line and headers."""
-    route = f"{origin.url}{dialect.path}"
-    status = head.status
-    quoted = _quoted(capture.body.partition(b"\r\n\r\n")[2].decode("utf-8", errors="replace"))
+def _refused(response: ParsedResponse, origin: Origin, dialect: Dialect) -> TargetUnavailable | None:
+    """A response that is no generation at all, told by its status line and headers; without them there is none."""
+    route = _route(origin, dialect)
+    status = response.status
+    if status is None:
+        return None
+    quoted = _quoted(response.content.decode("utf-8", errors="replace"))
     if 300 <= status < 400:
-        where = _quoted(head.headers.get("location", "an unnamed place"))
+        where = _quoted(response.header("location") or "an unnamed place")
         return _rejected(
             status, f"{route} redirects to {where}; redirects are not followed: give the final base URL in reach.url"
         )
@@ -155,7 +172,7 @@ def _refused(head: Head, capture: Capture, origin: Origin, dialect: Dialect) -> 
         else:
             message = f"{route} wants a token (status {status}); name the secret that holds it in api_key_env"
         return _rejected(status, message, field="reach.api_key_env")
-    if "html" in head.headers.get("content-type", ""):
+    if "html" in response.header("content-type"):
         message = f"{route} answers HTML (status {status}), not an engine's JSON; mend reach.url"
         if 200 <= status < 300:
             return _unavailable(FailureKind.MALFORMED, message, status)
@@ -204,6 +221,11 @@ def is_same_model(asked: str, answered: str) -> bool:
     if a == b or b.startswith((a + "@", a + ":")) or re.fullmatch(re.escape(a) + r"-\d{4}[\d-]*", b):
         return True
     return a.rsplit("/", 1)[-1] == b.rsplit("/", 1)[-1].partition("@")[0]
+
+
+def _route(origin: Origin, dialect: Dialect) -> str:
+    """What was asked, as a URL."""
+    return origin.url + request_path(origin.base_path, dialect.path)
 
 
 def _quoted(text: str) -> str:

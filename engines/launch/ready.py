@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from engines.clock import monotonic_ns, sleep_s
 from engines.contract import Dialect, Endpoint, Engine, FailureKind, Origin
@@ -26,12 +27,14 @@ def await_generation(
     *,
     timeout_s: float,
     should_stop: Callable[[], bool],
+    extra: Mapping[str, Any] | None = None,
 ) -> tuple[Probe, str]:
     """Probes until one of the model names is answered with a generation.
 
     Args:
         models: names to ask for, in this order: servers know a model by its folder or by its name.
         timeout_s: longest wait.
+        extra: the workload's own body fields.
 
     Returns:
         What the probe showed, and the name that was answered.
@@ -57,7 +60,16 @@ def await_generation(
                 return should_stop() or process.exit_code is not None
 
             try:
-                seen = probe(origin, engine, endpoint, dialect, model, timeout_s=left_s, should_stop=ended_or_stopped)
+                seen = probe(
+                    origin,
+                    engine,
+                    endpoint,
+                    dialect,
+                    model,
+                    timeout_s=left_s,
+                    should_stop=ended_or_stopped,
+                    extra=extra,
+                )
             except TargetUnavailable as error:
                 if last is None or _telling(error) >= _telling(last):
                     last = error
