@@ -1,4 +1,4 @@
-"""A RunResult for a terminal. Nothing is worked out here: every figure is in the result; units are put beside it."""
+"""A RunResult for a terminal. Every figure is in the result, or the share of two that are; units are put beside it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ def render(result: Mapping[str, Any]) -> Group:
         parts.append(_line(f"{result['outcome']}: {result['error']}", "red"))
     if summary:
         simulated = bool(result["environment"].get("simulated"))
-        parts += [_counts(summary, result["failures"]), _numbers(summary, simulated), *_distributions(summary)]
+        parts.append(_counts(summary, result["failures"]))
+        if summary.get("window"):
+            parts.append(_window(summary["window"]))
+        parts += [_numbers(summary, simulated), *_distributions(summary)]
     if result.get("calibration"):
         parts.append(_own_error(result["calibration"]))
     parts += [_line(f"note: {note}") for note in result.get("notes") or ()]
@@ -87,6 +90,23 @@ def _counts(summary: Mapping[str, Any], failures: Mapping[str, int]) -> Text:
         told = ", ".join(f"{who} {_whole((counts.get(who) or {}).get(way))}" for who in ("planned", "engine", "local"))
         total = _whole(summary.get(f"total_{way}_tokens"))
         lines.append(f"{way} tokens {total} (counted by: {summary.get(source) or 'nobody'}; {told})")
+    return _join(lines)
+
+
+def _window(window: Mapping[str, Any]) -> Text:
+    """What of the run was measured, in its own seconds from the start, and what was left out of the figures."""
+    start_s, length_s, drain_s = window["ramp_up_s"], window["length_s"], window["drain_s"]
+    whole_s = start_s + length_s + drain_s
+    share = f" ({length_s / whole_s:.1%} of the run)" if whole_s else ""
+    lines = [
+        f"window {start_s:,.2f} to {start_s + length_s:,.2f} s{share}: {start_s:,.2f} s of ramp-up before it, "
+        f"{drain_s:,.2f} s of drain after it"
+    ]
+    if window["left_out_requests"]:
+        lines.append(
+            f"sent outside it, so in no count and no latency: {_whole(window['left_out_requests'])} requests, "
+            f"{_whole(window['left_out_failures'])} of them failed"
+        )
     return _join(lines)
 
 

@@ -86,6 +86,17 @@ def test_claimed_percentiles_have_no_mark() -> None:
     assert "*" not in to_text(looped)
 
 
+def test_the_window_says_what_of_the_run_was_measured() -> None:
+    whole = make_result()
+    window = {"ramp_up_s": 5.0, "length_s": 30.0, "drain_s": 5.0, "left_out_requests": 1200, "left_out_failures": 3}
+    text = to_text({**whole, "summary": {**whole["summary"], "window": window}}, width=200)
+    assert "window 5.00 to 35.00 s (75.0% of the run): 5.00 s of ramp-up before it, 5.00 s of drain after it\n" in text
+    assert "sent outside it, so in no count and no latency: 1,200 requests, 3 of them failed\n" in text
+    kept = {**window, "left_out_requests": 0, "left_out_failures": 0}
+    assert "sent outside" not in to_text({**whole, "summary": {**whole["summary"], "window": kept}}, width=200)
+    assert "ramp-up" not in to_text(whole)
+
+
 def test_it_prints(capsys: pytest.CaptureFixture[str]) -> None:
     print_report(make_result())
     assert "duration" in capsys.readouterr().out
