@@ -6,10 +6,14 @@ import socket
 import struct
 from collections.abc import Callable
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP
+from typing import TYPE_CHECKING
 
 from engines.clock import monotonic_ns, wall_offset_ns
 from engines.simulated.http import RequestReader
 from engines.simulated.loop import READ, WRITE, Loop
+
+if TYPE_CHECKING:
+    from engines.simulated.tls import TlsEnd
 
 #: linux/socket.h; the socket module does not name it
 SO_TIMESTAMPNS = 35
@@ -45,6 +49,7 @@ class Connection:
         "_on_gone",
         "_outbox",
         "_sock",
+        "_tls",
         "arrival_clock",
         "arrival_ns",
         "busy",
@@ -63,6 +68,7 @@ class Connection:
         clock: KernelClock,
         on_bytes: Callable[[Connection], None],
         on_gone: Callable[[Connection], None],
+        tls: TlsEnd | None = None,
     ) -> None:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
@@ -71,6 +77,7 @@ class Connection:
         self._clock = clock
         self._on_bytes = on_bytes
         self._on_gone = on_gone
+        self._tls = tls
         self._outbox = bytearray()
         self._close_when_sent = False
         self.reader = RequestReader()
@@ -91,6 +98,9 @@ class Connection:
         """Offer bytes to the socket; what it does not take waits. False: some of it waits."""
         if self.closed:
             return True
+        return self._offer(data if self._tls is None else self._tls.encrypt(data))
+
+    def _offer(self, data: bytes) -> bool:
         if self._outbox:
             self._outbox += data
             return False
@@ -172,5 +182,15 @@ class Connection:
                 seconds, nanoseconds = _TIMESPEC.unpack(stamp)
                 self.arrival_ns = self._clock.to_monotonic_ns(seconds * 1_000_000_000 + nanoseconds, now_ns)
                 self.arrival_clock = "kernel"
+        if self._tls is not None:
+            try:
+                data, answer = self._tls.take(data)
+            except OSError:  # ssl.SSLError is one
+                self._lost()
+                return
+            if answer:
+                self._offer(answer)
+            if not data:
+                return
         self.reader.buffer += data
         self._on_bytes(self)

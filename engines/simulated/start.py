@@ -1,16 +1,20 @@
-"""Start a simulated engine as a process of its own, for tests, the demo and the calibration."""
+"""Start a simulated engine, or a replay, as a process of its own, for tests, the demo and the calibration."""
 
 from __future__ import annotations
 
 import http.client
 import json
+import ssl
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from engines.simulated.process import running
 from engines.simulated.profiles import PROFILES
+from engines.simulated.replay import MODEL
 
 _CONTROL_TIMEOUT_S = 30.0
 
@@ -94,6 +98,46 @@ def simulated_engine(profile: str, *, port: int = 0, **options: Any) -> Iterator
             yield SimulatedServer(ready["url"], ready["port"], model, ready["pid"], profile, control)
         finally:
             control.close()
+
+
+@contextmanager
+def replay_server(
+    offsets_ns: Sequence[Sequence[int]],
+    *,
+    event_bytes: int = 0,
+    singly: bool = False,
+    keep: int | None = None,
+    tls_pem: Path | None = None,
+) -> Iterator[SimulatedServer]:
+    """Run the replay of a timeline for the length of a `with` block; its answers come at offsets from the request.
+
+    Args:
+        offsets_ns: as in `engines.simulated.timeline.Timeline`; so are `event_bytes`, `singly` and `keep`.
+        tls_pem: key and certificate of `localhost`, in one file: it speaks TLS, as https://localhost.
+
+    Raises:
+        LaunchFailed: it did not say that it listens.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        timeline = Path(folder) / "timeline.json"
+        stored = {"event_bytes": event_bytes, "offsets_ns": offsets_ns, "singly": singly, "keep": keep}
+        timeline.write_text(json.dumps(stored))
+        tls = [] if tls_pem is None else ["--tls-pem", str(tls_pem)]
+        arguments = ["-m", "engines.simulated.replay", "--timeline", str(timeline), *tls]
+        with running("the replay server", arguments, lean=True) as ready:
+            port = ready["port"]
+            if tls_pem is None:
+                url, control = f"http://127.0.0.1:{port}", http.client.HTTPConnection("127.0.0.1", port)
+            else:
+                trusting = ssl.create_default_context(cafile=str(tls_pem))
+                url, control = (
+                    f"https://localhost:{port}",
+                    http.client.HTTPSConnection("localhost", port, context=trusting),
+                )
+            try:
+                yield SimulatedServer(url, port, MODEL, ready["pid"], "replay", control)
+            finally:
+                control.close()
 
 
 def _flags(options: dict[str, Any]) -> Sequence[str]:
