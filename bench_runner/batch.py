@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,17 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench_runner.errors import LoadFailed, RunCancelled, SpecError
+from bench_runner.load.check import check_plan
 from bench_runner.load.contract import LoadOutcome, LoadPlan, RunControl, SocketPolicy
-from bench_runner.load.fleet import drive_fleet
+from bench_runner.load.fleet import choose_processes, drive_fleet
 from bench_runner.measure.record import RequestRecord, record_of
 from bench_runner.measure.summary import RunFacts
-from bench_runner.plan.arrival import measured_window
-from bench_runner.plan.spec import RunSpec
+from bench_runner.plan.arrival import Schedule, measured_window, schedule
+from bench_runner.plan.spec import RunSpec, Trace
 from bench_runner.plan.tokenizer import LocalTokenizer, Tokenizer
 from bench_runner.plan.workload import DrawnWorkload, PlannedRequest, draw
 from engines.catalog import encode_request
 from engines.clock import monotonic_ns
-from engines.contract import Capture, GenerationRequest, WireRequest
+from engines.contract import Capture, GenerationRequest, Origin, WireRequest
 from engines.models import find_model
 from engines.target import OpenTarget
 
@@ -59,13 +61,7 @@ class Batch:
             context_tokens=stated or (shape.context if shape else None),
             overhead=self.overhead,
         )
-        sending_s = (drawn.schedule.span_ns or drawn.schedule.send_until_ns or 0) / 1e9
-        if sending_s >= spec.limits.run_timeout_s:
-            raise SpecError(
-                f"requests are sent for {sending_s:g} s, and the run may take {spec.limits.run_timeout_s:g} s; "
-                "raise limits.run_timeout_s, or send for less",
-                field="limits.run_timeout_s",
-            )
+        _check_time(spec, drawn.schedule)
         return drawn
 
     @contextmanager
@@ -151,6 +147,53 @@ class Batch:
             input_characters=planned.characters,
             local_input_tokens=planned.input_tokens if local else None,
             local_output_tokens=local.count(completion.text) - int(local.bos) if local else None,
+        )
+
+
+def refuse_impossible(spec: RunSpec) -> None:
+    """Refuses what the spec alone shows to be impossible, before anything is opened or drawn.
+
+    The rules are those of the load: here for a plan whose requests are empty. When a trace's are sent is known only
+    when it has been read.
+
+    Raises:
+        SpecError: the sending takes longer than the run may.
+        LoadFailed: more connections than files may be open.
+    """
+    workload = spec.workload
+    if isinstance(workload.arrival, Trace):
+        return
+    planned = schedule(
+        workload.arrival,
+        workload.requests,
+        seed=spec.seed,
+        repeat=spec.repeat,
+        attempt=spec.attempt,
+        duration_s=workload.duration_s,
+    )
+    _check_time(spec, planned)
+    count = workload.requests if planned.offsets_ns is None else len(planned.offsets_ns)
+    plan = LoadPlan(
+        origin=Origin("http", "", 0, "", ""),
+        requests=(WireRequest(0, b""),) * count,
+        offsets_ns=planned.offsets_ns,
+        concurrency=planned.concurrency,
+        socket=SocketPolicy(True, False),
+        request_timeout_s=0,
+        connect_timeout_s=0,
+        run_timeout_s=0,
+        spool=Path(),
+    )
+    check_plan(plan, choose_processes(plan, len(os.sched_getaffinity(0))))
+
+
+def _check_time(spec: RunSpec, planned: Schedule) -> None:
+    sending_s = (planned.span_ns or planned.send_until_ns or 0) / 1e9
+    if sending_s >= spec.limits.run_timeout_s:
+        raise SpecError(
+            f"requests are sent for {sending_s:g} s, and the run may take {spec.limits.run_timeout_s:g} s; "
+            "raise limits.run_timeout_s, or send for less",
+            field="limits.run_timeout_s",
         )
 
 

@@ -62,6 +62,8 @@ class Notebook:
     received_bytes: int = 0
     #: `None`: not asked for, or not possible; a note says why
     calibration: Calibration | None = None
+    #: what the engine said of itself over the window; `None`: it says nothing, or there was no window
+    telemetry: dict[str, Any] | None = None
     #: takes the target's token out of whatever the target said
     redact: Callable[[str], str] = str
     #: throughput of each warm-up batch, output tokens a second
@@ -105,6 +107,7 @@ class Notebook:
             error=None if error is None else self._storable(str(error)),
             notes=tuple(self._storable(note) for note in self.notes),
             calibration=self.calibration.describe(summary) if self.calibration else None,
+            telemetry=self.telemetry,
         )
         return RunOutcome(result, tuple(self.records), self.raw, error)
 

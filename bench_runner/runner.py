@@ -8,15 +8,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
-from bench_runner.batch import Batch, facts_of, raise_early_end
+from bench_runner.batch import Batch, facts_of, raise_early_end, refuse_impossible
 from bench_runner.calibration import Conditions, NotCalibrated, calibrate
 from bench_runner.errors import LoadFailed, RunCancelled, RunError, SpecError, TargetFailed
 from bench_runner.load.contract import LoadOutcome, RunControl
+from bench_runner.load.outcome import describe_load
 from bench_runner.measure.counters import Movement, counters_moved
 from bench_runner.measure.environment import describe
 from bench_runner.measure.evidence import Evidence
 from bench_runner.measure.summary import RunFacts
+from bench_runner.measure.telemetry import describe_telemetry, requests_in_engine
 from bench_runner.outcome import Notebook, RunOutcome
 from bench_runner.plan.arrival import window_notes
 from bench_runner.plan.spec import FixedPrompt, RunSpec, SyntheticPrompts
@@ -42,6 +45,7 @@ from engines.errors import (
 )
 from engines.probe import PROBE_PROMPT
 from engines.target import OpenTarget, Site, open_target
+from engines.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +79,7 @@ def run(spec: RunSpec, *, control: RunControl, site: Site) -> RunOutcome:
 
 
 def _carry_out(spec: RunSpec, control: RunControl, site: Site, notebook: Notebook) -> None:
+    refuse_impossible(spec)
     control.stage = "opening"
     with open_target(
         spec.target,
@@ -98,7 +103,9 @@ def _carry_out(spec: RunSpec, control: RunControl, site: Site, notebook: Noteboo
         warm_up(batch, notebook)
         control.stage = "measuring"
         before = _still_counters(target)
-        with batch.send(drawn, salvage=lambda captures: _keep_broken(batch, notebook, drawn, captures)) as outcome:
+        broken = partial(_keep_broken, batch, notebook, drawn)
+        with target.watch() as watch, batch.send(drawn, salvage=broken) as outcome:
+            watch.stop()
             moved = counters_moved(before, _still_counters(target))
             control.stage = "decoding"
             for record, raw in batch.decode(drawn, outcome):
@@ -111,7 +118,9 @@ def _carry_out(spec: RunSpec, control: RunControl, site: Site, notebook: Noteboo
             window = outcome.window_start_ns, outcome.window_end_ns
             unsent = len(drawn.requests) - len(notebook.records)
             notebook.notes += window_notes(drawn.schedule, window, duration_s=spec.workload.duration_s, unsent=unsent)
-        notebook.evidence = _evidence(batch, notebook, outcome, moved)
+        notebook.environment["load"] = describe_load(outcome)
+        _keep_telemetry(notebook, outcome, watch)
+        notebook.evidence = _evidence(batch, notebook, outcome, moved, watch)
         if outcome.ended == "complete":
             control.stage = "calibrating"
             _calibrate(batch, notebook, outcome, drawn)
@@ -209,6 +218,15 @@ def _still_counters(target: OpenTarget) -> dict[str, float]:
     return counters
 
 
+def _keep_telemetry(notebook: Notebook, outcome: LoadOutcome, watch: Watch) -> None:
+    """What the engine said of itself; its scrapes are traffic that is not the load's, so the reader is told."""
+    window = outcome.window_start_ns, outcome.window_end_ns
+    notebook.telemetry = describe_telemetry(watch.readings, window)
+    if watch.scrapes:
+        told = f"the engine's own metrics were read {watch.scrapes} times beside the load"
+        notebook.notes.append(f"{told}, until {watch.given_up}" if watch.given_up else told)
+
+
 def _environment(spec: RunSpec, target: OpenTarget, tokenizer: Tokenizer) -> dict[str, object]:
     facts = target.facts
     server = {
@@ -238,8 +256,9 @@ def _environment(spec: RunSpec, target: OpenTarget, tokenizer: Tokenizer) -> dic
     return describe(target.origin.address, server=server, run=stated)
 
 
-def _evidence(batch: Batch, notebook: Notebook, outcome: LoadOutcome, moved: Movement) -> Evidence:
+def _evidence(batch: Batch, notebook: Notebook, outcome: LoadOutcome, moved: Movement, watch: Watch) -> Evidence:
     workload = batch.spec.workload
+    window = outcome.window_start_ns, outcome.window_end_ns
     distinct = isinstance(workload.prompts, SyntheticPrompts) or (
         isinstance(workload.prompts, FixedPrompt) and workload.requests == 1
     )
@@ -247,6 +266,8 @@ def _evidence(batch: Batch, notebook: Notebook, outcome: LoadOutcome, moved: Mov
         records=notebook.records,
         arrival_kind=workload.arrival.kind,
         max_concurrency=getattr(workload.arrival, "max_concurrency", None),
+        concurrency=getattr(workload.arrival, "concurrency", None),
+        measured=None if notebook.facts is None else notebook.facts.measured,
         ended=outcome.ended,
         lengths=workload.lengths,
         matched=workload.matched_output_tokens is not None,
@@ -256,14 +277,19 @@ def _evidence(batch: Batch, notebook: Notebook, outcome: LoadOutcome, moved: Mov
         shared_prefix_tokens=batch.overhead,
         hardware=batch.spec.target.hardware,
         precision=batch.spec.target.precision,
-        cpu_s=outcome.cpu_s,
+        # A share of one core is judged: that of the process that used most.
+        cpu_s=outcome.cpu_s if outcome.busiest_cpu_s is None else outcome.busiest_cpu_s,
         wall_s=outcome.wall_s,
         max_lag_s=outcome.max_lag_s,
         clock_stepped=outcome.clock_stepped,
+        cpu_wait_s=outcome.cpu_wait_s,
+        preemptions=outcome.preemptions,
+        stolen_s=outcome.stolen_s,
         counted_input_tokens=moved.input_tokens,
         counted_output_tokens=moved.output_tokens,
         counted_cached_tokens=moved.cached_tokens,
         engine_restarted=moved.restarted,
+        gauges=requests_in_engine(watch.readings, window),
     )
 
 

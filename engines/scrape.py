@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+import re
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 from engines.contract import Engine
 from engines.control import ControlClient
 from engines.errors import TargetUnavailable
+
+#: A sample's labels, braces included; their values may hold any sign, quotes and backslashes escaped.
+_LABELS = r'\{(?:[^"}\n]|"(?:[^"\\\n]|\\.)*")*\}'
+_LABEL = re.compile(r'([A-Za-z_]\w*)="((?:[^"\\\n]|\\.)*)"')
+_ESCAPED = re.compile(r'\\([\\"n])')
 
 
 def scrape(client: ControlClient, engine: Engine) -> dict[str, float]:
@@ -46,25 +52,36 @@ def read_metrics(text: str, names: Mapping[str, str]) -> dict[str, float]:
         if not own.endswith("_total"):
             wanted.setdefault(f"{own}_total", []).append(canonical)
     found: dict[str, float] = {}
-    for name, _labels, value in _samples(text):
-        for canonical in wanted.get(name, ()):
-            if math.isfinite(value):
-                found[canonical] = found.get(canonical, 0.0) + value
+    for name, value in _samples(text, tuple(wanted)):
+        for canonical in wanted[name]:
+            found[canonical] = found.get(canonical, 0.0) + value
     return found
 
 
 def info_labels(text: str, ending: str) -> dict[str, str]:
     """Labels of the first sample whose name ends so, such as `vllm:cache_config_info`; {} where there is none."""
-    return next((dict(labels) for name, labels, _value in _samples(text) if name.endswith(ending)), {})
+    sample = re.search(rf"^[A-Za-z_:][\w:]*{re.escape(ending)}({_LABELS})", text, re.MULTILINE)
+    return {} if sample is None else {name: _plain(value) for name, value in _LABEL.findall(sample[1])}
 
 
-def _samples(text: str) -> list[tuple[str, Mapping[str, str], float]]:
-    from prometheus_client.parser import text_string_to_metric_families
+def _samples(text: str, names: tuple[str, ...]) -> Iterator[tuple[str, float]]:
+    """Each sample so named with its value, where that is finite. A busy server's thousands of other lines cost little:
+    it is read while the load goes on.
+    """
+    for name, number in _line_of(names).findall(text) if names else ():
+        try:
+            value = float(number)
+        except ValueError:
+            continue
+        if math.isfinite(value):
+            yield name, value
 
-    samples: list[Any] = []
-    try:
-        for family in text_string_to_metric_families(text):
-            samples.extend(family.samples)
-    except (ValueError, KeyError, IndexError):
-        return []
-    return [(sample.name, sample.labels, float(sample.value)) for sample in samples]
+
+@lru_cache(maxsize=32)
+def _line_of(names: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile(rf"^({'|'.join(map(re.escape, names))})(?:{_LABELS})?[ \t]+(\S+)", re.MULTILINE)
+
+
+def _plain(value: str) -> str:
+    """A label's value without its escapes."""
+    return _ESCAPED.sub(lambda found: {"n": "\n"}.get(found[1], found[1]), value)

@@ -27,6 +27,7 @@ from engines.probe import PROBE_PROMPT, PROBE_TOKENS, Probe, check_model, probe,
 from engines.scrape import scrape
 from engines.site import Secret, Site, bearer_token
 from engines.spec import Attached, Launched, TargetSpec
+from engines.watch import Watch
 
 __all__ = ["OpenTarget", "Secret", "ServerFacts", "Site", "open_target"]
 
@@ -74,6 +75,10 @@ class OpenTarget:
     def counters(self) -> dict[str, float]:
         """The engine's own counters and gauges now, under canonical names; {} where it has no metrics."""
         return scrape(self._client, self.engine)
+
+    def watch(self) -> Watch:
+        """Reads its counters and gauges for the length of a `with` block, in a thread of its own."""
+        return Watch(self.origin, self.engine)
 
     def log_tail(self) -> str:
         """The last lines a launched engine wrote; "" for an attached one."""

@@ -54,9 +54,13 @@ def _check_files(plan: LoadPlan, processes: int) -> None:
     at_once = len(plan.requests) if plan.offsets_ns is None else bisect_right(plan.offsets_ns, OPEN_AHEAD_NS)
     most = -(-min(at_once, plan.concurrency or at_once) // processes)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and most + SPARE_FILES > hard:
-        raise LoadFailed(
-            f"{most} connections need {most + SPARE_FILES} open files, but no more than {hard} are allowed "
-            "(RLIMIT_NOFILE, hard limit): raise it (`ulimit -Hn`, LimitNOFILE=) or lower the load",
-            field="workload.requests" if plan.concurrency is None else "workload.arrival.concurrency",
-        )
+    if hard == resource.RLIM_INFINITY or most + SPARE_FILES <= hard:
+        return
+    field = "workload.requests"
+    if plan.concurrency is not None:
+        field = f"workload.arrival.{'concurrency' if plan.offsets_ns is None else 'max_concurrency'}"
+    raise LoadFailed(
+        f"{most} connections need {most + SPARE_FILES} open files, but no more than {hard} are allowed "
+        "(RLIMIT_NOFILE, hard limit): raise it (`ulimit -Hn`, LimitNOFILE=) or lower the load",
+        field=field,
+    )

@@ -6,6 +6,7 @@ import struct
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from bench_runner.load.captures import read_captures
 from bench_runner.load.channel import WINDOW_ENDINGS, Outcome
@@ -47,6 +48,27 @@ def join_outcomes(plan: LoadPlan, outcomes: Sequence[Outcome], folders: Sequence
         peak_memory_bytes=None if peak_kib < 0 else peak_kib * 1024,
         priority=PRIORITIES[max(outcome.priority for outcome in outcomes)],
     )
+
+
+def describe_load(outcome: LoadOutcome) -> dict[str, Any]:
+    """What the load process did and what its host did to it, as plain JSON types: the counters that tell apart a slow
+    client, a busy host and a slow engine. `None`: the kernel does not tell.
+    """
+    names = (
+        "processes",
+        "priority",
+        "wall_s",
+        "cpu_s",
+        "busiest_cpu_s",
+        "max_lag_s",
+        "cpu_wait_s",
+        "preemptions",
+        "stolen_s",
+        "clock_stepped",
+        "connections_opened",
+        "peak_memory_bytes",
+    )
+    return {name: getattr(outcome, name) for name in names}
 
 
 def salvage(plan: LoadPlan, folders: Sequence[Path]) -> Iterator[Capture]:

@@ -52,8 +52,8 @@ class Evidence:
     counted_cached_tokens: int | None = None
     #: the engine's counters began anew within the window
     engine_restarted: bool = False
-    #: (moment, ns; requests running and waiting) as the engine's own gauges said within the window
-    gauges: Sequence[tuple[int, float]] = ()
+    #: (asked, answered, ns; requests running and waiting then) as the engine's own gauges said within the window
+    gauges: Sequence[tuple[int, int, float]] = ()
     #: the load process held against a known answer, under this run's load
     calibration: Calibration | None = None
     #: as stated; `None`: nothing was stated

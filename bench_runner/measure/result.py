@@ -82,6 +82,8 @@ class RunResult:
     notes: tuple[str, ...] = ()
     #: the client's own error in this run, as `Calibration.describe` gives it; `None`: not calibrated, a note says why
     calibration: dict[str, Any] | None = None
+    #: the engine's own gauges and counters over the window, as `describe_telemetry` gives them; `None`: it has none
+    telemetry: dict[str, Any] | None = None
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> dict[str, Any]:

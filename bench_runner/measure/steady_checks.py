@@ -6,6 +6,7 @@ change.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
 from statistics import fmean, median, variance
@@ -103,30 +104,50 @@ def check_stationary(evidence: Evidence) -> list[Reason]:
 
 def check_littles_law(evidence: Evidence) -> list[Reason]:
     """Mean under way = rate × mean latency, from the records; and the same mean by the engine's own gauges."""
-    reasons = []
+    return [*_check_records(evidence), *_check_gauges(evidence)]
+
+
+def _check_records(evidence: Evidence) -> list[Reason]:
     window = _steady(evidence, STEADY_SPANS)
-    if window is not None:
-        spans = [(s, e) for r in evidence.records if (s := r.sent_ns) is not None and (e := _end(r)) is not None]
-        under_way = sum(max(min(e, window[1]) - max(s, window[0]), 0) for s, e in spans) / (window[1] - window[0])
-        expected = sum(e - s for s, e in spans if window[0] <= s < window[1]) / (window[1] - window[0])
-        if abs(under_way - expected) > LITTLE_LIMIT * max(under_way, expected):
-            message = (
-                f"{under_way:.1f} requests were under way on average, rate × latency gives {expected:.1f}; more than "
-                f"{LITTLE_LIMIT:.0%} apart, so requests pile up or the window is no steady one"
-            )
-            reasons.append(Reason("littles_law", "inconclusive", message))
-    gauges = [(at, value) for at, value in evidence.gauges if _in_flight(evidence.records, at)]
-    if len(gauges) >= LEAST_GAUGES:
-        said = fmean(value for _, value in gauges)
-        ours = fmean(_in_flight(evidence.records, at) for at, _ in gauges)
-        if abs(said - ours) > max(LITTLE_LIMIT * max(said, ours), 1.0):
-            message = (
-                f"the engine says that {said:.1f} requests were running or waiting, ours were {ours:.1f} (means of "
-                f"{len(gauges)} readings; {LITTLE_LIMIT:.0%} is the limit): it serves others too, or something before "
-                "it holds requests back"
-            )
-            reasons.append(Reason("littles_law", "inconclusive", message))
-    return reasons
+    if window is None:
+        return []
+    spans = [(s, e) for r in evidence.records if (s := r.sent_ns) is not None and (e := _end(r)) is not None]
+    under_way = sum(max(min(e, window[1]) - max(s, window[0]), 0) for s, e in spans) / (window[1] - window[0])
+    expected = sum(e - s for s, e in spans if window[0] <= s < window[1]) / (window[1] - window[0])
+    if abs(under_way - expected) <= LITTLE_LIMIT * max(under_way, expected):
+        return []
+    message = (
+        f"{under_way:.1f} requests were under way on average, rate × latency gives {expected:.1f}; more than "
+        f"{LITTLE_LIMIT:.0%} apart, so requests pile up or the window is no steady one"
+    )
+    return [Reason("littles_law", "inconclusive", message)]
+
+
+def _check_gauges(evidence: Evidence) -> list[Reason]:
+    """Requests under way by the engine's gauges and by ours, at the same moments.
+
+    A gauge was read somewhere between asking and answer; ours is what comes nearest to it in between. An engine that
+    knows of fewer says nothing against the figures: a gateway before it holds some, or it is one of several.
+    """
+    if _is_burst(evidence):
+        return []
+    said, ours = [], []
+    in_flight = _InFlight(evidence.records)
+    for asked_ns, answered_ns, value in evidence.gauges:
+        low, high = sorted((in_flight.at(asked_ns), in_flight.at(answered_ns)))
+        if low:
+            said.append(value)
+            ours.append(min(max(value, low), high))
+    if len(said) < LEAST_GAUGES:
+        return []
+    theirs, own = fmean(said), fmean(ours)
+    if abs(theirs - own) <= max(LITTLE_LIMIT * max(theirs, own), 1.0):
+        return []
+    message = (
+        f"the engine says that {theirs:.1f} requests were running or waiting, ours were {own:.1f} (means of "
+        f"{len(said)} readings; {LITTLE_LIMIT:.0%} is the limit): "
+    ) + ("it serves others too" if theirs > own else "something before it holds requests back, or it is one of several")
+    return [Reason("littles_law", "inconclusive" if theirs > own else "note", message)]
 
 
 def _is_burst(evidence: Evidence) -> bool:
@@ -168,5 +189,13 @@ def _end(record: RequestRecord) -> int | None:
     return record.closed_ns if record.closed_ns is not None else (record.event_ns[-1] if record.event_ns else None)
 
 
-def _in_flight(records: Sequence[RequestRecord], at_ns: int) -> int:
-    return sum(r.sent_ns is not None and r.sent_ns <= at_ns < (_end(r) or 0) for r in records)
+class _InFlight:
+    """How many of the requests were under way at any moment."""
+
+    def __init__(self, records: Sequence[RequestRecord]) -> None:
+        spans = [(s, e) for r in records if (s := r.sent_ns) is not None and (e := _end(r)) is not None]
+        self._starts = sorted(start for start, _ in spans)
+        self._ends = sorted(end for _, end in spans)
+
+    def at(self, moment_ns: int) -> int:
+        return bisect_right(self._starts, moment_ns) - bisect_right(self._ends, moment_ns)

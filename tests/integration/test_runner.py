@@ -99,7 +99,8 @@ def test_cancel_is_heard_while_prompts_are_drawn(server: SimulatedServer, tmp_pa
     control = RunControl()
     canceller = threading.Thread(target=_cancel_once_planning, args=(control,))
     canceller.start()
-    outcome = run(spec(server, requests=20_000), tmp_path, control)
+    many: dict[str, Any] = {"requests": 20_000, "arrival": {"kind": "closed_loop", "concurrency": 8}}
+    outcome = run(spec(server, **many), tmp_path, control)
     canceller.join()
     assert isinstance(outcome.error, RunCancelled)
     assert outcome.records == ()
@@ -124,6 +125,31 @@ def test_a_fault_of_ours_ends_the_run_and_is_told(
     assert "ZeroDivisionError" in (outcome.result.error or "")
     assert outcome.result.validity.state == "INVALID"
     assert "run broke" in caplog.text
+
+
+def test_what_the_spec_alone_shows_to_be_impossible_is_refused_before_the_target_is_opened(
+    server: SimulatedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(runner, "open_target", lambda *_, **__: opened.append("target"))
+    monkeypatch.setattr("bench_runner.load.check.resource.getrlimit", lambda _: (256, 256))
+    refused: list[tuple[dict[str, Any], str]] = [
+        ({"requests": 300}, "workload.requests"),
+        ({"requests": 999, "arrival": {"kind": "closed_loop", "concurrency": 300}}, "workload.arrival.concurrency"),
+        ({"requests": 999, "arrival": {"kind": "constant", "rate_per_s": 700}}, "workload.requests"),
+        (
+            {"requests": 999, "arrival": {"kind": "poisson", "rate_per_s": 700, "max_concurrency": 250}},
+            "workload.arrival.max_concurrency",
+        ),
+        ({"requests": 999, "arrival": {"kind": "constant", "rate_per_s": 0.01}}, "limits.run_timeout_s"),
+    ]
+    for load, field in refused:
+        outcome = run(spec(server, **load), tmp_path)
+        assert outcome.error is not None
+        assert outcome.error.field == field
+        assert outcome.result.validity.state == "INVALID"
+        assert outcome.records == ()
+    assert opened == []
 
 
 def test_what_was_measured_before_the_load_broke_off_is_kept(server: SimulatedServer, tmp_path: Path) -> None:

@@ -65,3 +65,14 @@ def test_every_vllm_name_is_one_that_a_newer_vllm_has_too() -> None:
     names = {line.partition('"')[2].rstrip('"') for line in lines}
     ours = {name.removesuffix("_total") for name in VLLM.metric_names.values() if name.startswith("vllm:")}
     assert ours - names == set()
+
+
+def test_labels_may_hold_any_sign() -> None:
+    text = 'a{m="x}\\" y\\\\",n="{"} 2\na{m=""} 3 1700000000000\na 4e0\nab 9\n a 9\nb_info{path="c:\\\\d\\ne"} 1\n'
+    assert read_metrics(text, {"a": "a"}) == {"a": 9.0}
+    assert info_labels(text, "_info") == {"path": "c:\\d\ne"}
+
+
+def test_a_broken_line_is_left_out() -> None:
+    assert read_metrics('a{m="x} 1\na one\na{m="y"} 2\na', {"a": "a"}) == {"a": 2.0}
+    assert read_metrics("a 1\n", {}) == {}

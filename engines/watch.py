@@ -1,0 +1,105 @@
+"""Reads an engine's own metrics while it is driven: a thread with a client of its own, a series of bounded length.
+
+A scrape is traffic that is not the load's. So it comes a few times a second, seldomer where the engine is slow with it,
+and not at all once the engine has failed to answer it several times in a row.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+
+from engines.clock import monotonic_ns
+from engines.contract import Engine, Origin
+from engines.control import ControlClient
+from engines.scrape import scrape
+
+INTERVAL_S = 0.2
+#: a longer series is thinned to every second reading, and goes on half as often
+MOST_READINGS = 600
+#: share of the time for which a scrape may be under way
+SHARE = 0.1
+#: a scrape that takes longer has failed
+TIMEOUT_S = 1.0
+#: failures in a row after which it is given up
+MOST_FAILURES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the engine said of itself, at some moment between the two stamps."""
+
+    asked_ns: int
+    answered_ns: int
+    #: under canonical names, only those it has
+    values: Mapping[str, float]
+
+
+class Watch:
+    """A context manager: it reads from entering on, until `stop` or the end of the block."""
+
+    def __init__(self, origin: Origin, engine: Engine) -> None:
+        self._origin = origin
+        self._engine = engine
+        self._interval_s = INTERVAL_S
+        self._readings: list[Reading] = []
+        self._scrapes = 0
+        self._given_up: str | None = None
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+
+    def __enter__(self) -> Watch:
+        if self._engine.capabilities.metrics_path is not None and self._engine.metric_names:
+            self._thread.start()
+        else:
+            self._given_up = "it has none"
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Waits for a scrape under way, which is over within its timeout. Once more does nothing."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    @property
+    def readings(self) -> tuple[Reading, ...]:
+        """What was read; to be asked for once it has stopped."""
+        return tuple(self._readings)
+
+    @property
+    def scrapes(self) -> int:
+        """Times the engine was asked, answered or not."""
+        return self._scrapes
+
+    @property
+    def given_up(self) -> str | None:
+        """Why it did not read to the end, in words; `None`: it did."""
+        return self._given_up
+
+    def _run(self) -> None:
+        failures = 0
+        with ControlClient(self._origin, timeout_s=TIMEOUT_S) as client:
+            while not self._stopping.is_set():
+                asked_ns = monotonic_ns()
+                values = scrape(client, self._engine)
+                answered_ns = monotonic_ns()
+                self._scrapes += 1
+                failures = 0 if values else failures + 1
+                if values:
+                    self._keep(Reading(asked_ns, answered_ns, values))
+                elif failures == MOST_FAILURES:
+                    self._given_up = f"{failures} times in a row it gave no metrics within {TIMEOUT_S:g} s"
+                    return
+                took_s = (answered_ns - asked_ns) / 1e9
+                self._stopping.wait(max(self._interval_s, took_s / SHARE) - took_s)
+
+    def _keep(self, reading: Reading) -> None:
+        self._readings.append(reading)
+        if len(self._readings) >= MOST_READINGS:
+            del self._readings[1::2]
+            self._interval_s *= 2
