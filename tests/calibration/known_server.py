@@ -59,13 +59,16 @@ class KnownServer:
         self.pid = pid
         self._replay = replay
 
-    def truths(self) -> dict[int, Truth]:
-        """By the client's port; of a port that was used again, the last."""
+    def truths(self) -> dict[int, list[Truth]]:
+        """By the client's port; of each port in the order of their arrival."""
         if self._replay is not None:
-            told = self._replay.truth()
-            return {one["local_port"]: Truth(one["arrival_ns"], one["token_ns"]) for one in told}
-        told = _get(self.url, "/truth?tokens=1")["requests"]
-        return {one["port"]: Truth(one["arrive"], one["t"]) for one in told}
+            rows = [(one["local_port"], one["arrival_ns"], one["token_ns"]) for one in self._replay.truth()]
+        else:
+            rows = [(one["port"], one["arrive"], one["t"]) for one in _get(self.url, "/truth?tokens=1")["requests"]]
+        by_port: dict[int, list[Truth]] = {}
+        for port, arrival_ns, token_ns in sorted(rows, key=lambda row: row[1]):
+            by_port.setdefault(port, []).append(Truth(arrival_ns, token_ns))
+        return by_port
 
     def cpu_s(self) -> float:
         """CPU time it has used so far."""

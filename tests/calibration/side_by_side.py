@@ -123,7 +123,10 @@ def _ours(server: KnownServer, load: Load, place: Place, out: Path) -> Carried:
     command += ["--model", server.model, "--workload", workload, "--seed", str(SEED), "--calibration", "off"]
     carried = _launch([*command, "--records", out, "--json", result], place, allowed=(0, 1))
     rows = [Row(r["local_port"], r["scheduled_ns"], r["sent_ns"] or 0, r["event_ns"]) for r in _read(out)]
-    validity = json.loads(result.read_bytes())["validity"]
+    told = json.loads(result.read_bytes())
+    if told["outcome"] != "completed":
+        raise RuntimeError(f"enginebench run: {told['error']}")
+    validity = told["validity"]
     codes = tuple(reason["code"] for reason in validity["reasons"] if reason["severity"] != "note")
     return Carried(rows, carried["wall_s"], carried["cpu_s"], carried["peak_bytes"], validity["state"], codes)
 
