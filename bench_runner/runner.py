@@ -129,9 +129,11 @@ def _carry_out(spec: RunSpec, control: RunControl, site: Site, notebook: Noteboo
 
 def _keep_broken(batch: Batch, notebook: Notebook, drawn: DrawnWorkload, captures: Iterator[Capture]) -> None:
     """What a load that broke off had measured until then: its records, and a Summary of them. The run is INVALID."""
-    for capture, planned in zip(captures, drawn.requests, strict=False):
-        notebook.keep(batch.understand(capture, planned), capture.body)
+    for capture in captures:
+        notebook.keep(batch.understand(capture, drawn.requests[capture.index]), capture.body)
     target = batch.spec.target
+    if lost := len(drawn.requests) - len(notebook.records):
+        notebook.notes.append(f"the load broke off, and {lost} of {len(drawn.requests)} requests cannot be read back")
     if any(record.sent_ns is not None for record in notebook.records):
         notebook.notes.append(
             "the load broke off: what its spool held is kept, and what was in flight counts as cancelled"
@@ -288,6 +290,7 @@ def _evidence(batch: Batch, notebook: Notebook, outcome: LoadOutcome, moved: Mov
         counted_input_tokens=moved.input_tokens,
         counted_output_tokens=moved.output_tokens,
         counted_cached_tokens=moved.cached_tokens,
+        counted_requests=moved.requests,
         engine_restarted=moved.restarted,
         gauges=requests_in_engine(watch.readings, window),
     )

@@ -12,6 +12,7 @@ from bench_runner.load.captures import read_captures
 from bench_runner.load.channel import WINDOW_ENDINGS, Outcome
 from bench_runner.load.contract import LoadOutcome, LoadPlan
 from bench_runner.load.host import PRIORITIES
+from bench_runner.load.spool import INDEX_FILE
 from engines.clock import monotonic_ns
 from engines.contract import Capture
 
@@ -72,10 +73,16 @@ def describe_load(outcome: LoadOutcome) -> dict[str, Any]:
 
 
 def salvage(plan: LoadPlan, folders: Sequence[Path]) -> Iterator[Capture]:
-    """Captures of a window that broke off, as far as its spools can be read: what was measured is not lost with it."""
+    """Captures of a window that broke off, as far as its spools can be read: what was measured is not lost with it.
+
+    In the order of the plan, those never sent included. Fewer than the plan's where a spool is damaged: whoever asks
+    says how many are missing.
+    """
     now = monotonic_ns()
     indexes = array("q", (request.index for request in plan.requests))
-    readable = [folder for folder in folders if folder.is_dir()]
+    readable = [folder for folder in folders if (folder / INDEX_FILE).is_file()]
+    if not readable:
+        return
     try:
         yield from read_captures(readable, indexes, plan.offsets_ns, (now, now))
     except (OSError, ValueError, struct.error):

@@ -13,6 +13,8 @@ class Movement:
     input_tokens: int | None = None
     output_tokens: int | None = None
     cached_tokens: int | None = None
+    #: requests that it finished
+    requests: int | None = None
     #: a counter went back, or the process started anew: what was counted before is lost
     restarted: bool = False
 
@@ -34,4 +36,9 @@ def counters_moved(before: Mapping[str, float], after: Mapping[str, float]) -> M
     def moved(name: str) -> int | None:
         return round(totals[name]) if name in totals else None
 
-    return Movement(moved("prompt_tokens_total"), moved("generation_tokens_total"), moved("prefix_cache_hits_total"))
+    return Movement(
+        moved("prompt_tokens_total"),
+        moved("generation_tokens_total"),
+        moved("prefix_cache_hits_total"),
+        moved("requests_success_total"),
+    )

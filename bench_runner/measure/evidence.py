@@ -50,6 +50,8 @@ class Evidence:
     counted_input_tokens: int | None = None
     counted_output_tokens: int | None = None
     counted_cached_tokens: int | None = None
+    #: requests that the engine says it finished meanwhile
+    counted_requests: int | None = None
     #: the engine's counters began anew within the window
     engine_restarted: bool = False
     #: (asked, answered, ns; requests running and waiting then) as the engine's own gauges said within the window

@@ -16,8 +16,9 @@ CUT_LIMIT = 0.25
 CUT_LEAST = 3
 #: Share of the prompt tokens that may come from a prefix cache.
 CACHE_LIMIT = 0.01
-#: Share by which the engine's own counters may move more than our requests account for.
-FOREIGN_LIMIT = 0.01
+#: Share by which the engine's own counters may differ from what our requests account for: foreign traffic of a percent
+#: changes figures by as much, so it must not pass.
+FOREIGN_LIMIT = 0.005
 
 
 def check_output_tokens(evidence: Evidence) -> list[Reason]:
@@ -172,12 +173,15 @@ def check_prefix_cache(evidence: Evidence) -> list[Reason]:
 def check_foreign_traffic(evidence: Evidence) -> list[Reason]:
     """The engine's own counters moved more than our requests account for: somebody else was served too."""
     reasons = []
-    for word, counted, own in _reconciled(evidence):
+    again = sum(record.resends for record in evidence.records)
+    for what, counted, own in [*_reconciled(evidence), *_requests(evidence)]:
         if counted - own > FOREIGN_LIMIT * own:
             message = (
-                f"the engine counted {counted} {word} tokens over the window, our requests account for {own}: "
-                f"it served others too, or its counter lags; {FOREIGN_LIMIT:.0%} is the limit"
+                f"the engine counted {counted} {what} over the window, our requests account for {own}: "
+                f"it served others too, or its counter lags; {FOREIGN_LIMIT:.1%} is the limit"
             )
+            if again:
+                message += f" ({again} requests were sent twice, which it may have counted)"
             reasons.append(Reason("foreign_traffic", "inconclusive", message))
     return reasons
 
@@ -185,10 +189,10 @@ def check_foreign_traffic(evidence: Evidence) -> list[Reason]:
 def check_counters(evidence: Evidence) -> list[Reason]:
     """The engine's own counters moved less than its answers claim: one of its two counts is wrong."""
     reasons = []
-    for word, counted, own in _reconciled(evidence):
+    for what, counted, own in _reconciled(evidence):
         if own - counted > FOREIGN_LIMIT * own:
             message = (
-                f"the engine's metrics counted {counted} {word} tokens over the window, its answers claim {own}: "
+                f"the engine's metrics counted {counted} {what} over the window, its answers claim {own}: "
                 + ("the answers' count is wrong, or its metrics are" if counted else "its metrics are not of")
                 + (" those of one server among several" if counted else " the server that answers")
             )
@@ -197,16 +201,24 @@ def check_counters(evidence: Evidence) -> list[Reason]:
 
 
 def _reconciled(evidence: Evidence) -> list[tuple[str, int, int]]:
-    """(word, tokens by the engine's metrics, tokens by its answers), where both are known."""
+    """(what, tokens by the engine's metrics, tokens by its answers), where both are known."""
     # What a failed request made the engine compute is not known, so nothing is accused beside one.
     if any(record.failure is not None for record in evidence.records):
         return []
     found = []
-    for word, counted, ours in (
-        ("prompt", evidence.counted_input_tokens, [r.engine_input_tokens for r in evidence.records]),
-        ("generated", evidence.counted_output_tokens, [r.engine_output_tokens for r in evidence.records]),
+    for what, counted, ours in (
+        ("prompt tokens", evidence.counted_input_tokens, [r.engine_input_tokens for r in evidence.records]),
+        ("generated tokens", evidence.counted_output_tokens, [r.engine_output_tokens for r in evidence.records]),
     ):
         if counted is None or not ours or any(tokens is None for tokens in ours):
             continue
-        found.append((word, counted, sum(tokens for tokens in ours if tokens is not None)))
+        found.append((what, counted, sum(tokens for tokens in ours if tokens is not None)))
     return found
+
+
+def _requests(evidence: Evidence) -> list[tuple[str, int, int]]:
+    """The same in whole requests: a stranger's short one hardly shows in tokens."""
+    counted, records = evidence.counted_requests, evidence.records
+    if counted is None or not records or any(record.failure is not None for record in records):
+        return []
+    return [("finished requests", counted, len(records))]

@@ -177,6 +177,13 @@ def _notes(evidence: Evidence) -> list[Reason]:
     if shared:
         text = f"{shared} of {events} token events came in one read with an earlier one, and so share its stamp"
         reasons.append(Reason("shared_events", "note", text))
+    if coalesced := [r for r in evidence.good if r.event_ns and (r.output_tokens or 0) > len(r.event_ns)]:
+        text = (
+            f"{len(coalesced)} of {len(evidence.good)} responses came in fewer events than tokens "
+            f"({sum(len(r.event_ns) for r in coalesced)} events, {sum(r.output_tokens or 0 for r in coalesced)} tokens)"
+            ": gaps between events are not those between tokens, so there is no inter-token latency"
+        )
+        reasons.append(Reason("tokens_per_event", "note", text))
     return reasons
 
 

@@ -7,7 +7,9 @@ from collections.abc import Iterable
 #: Reasons that speak of the host the load came from, and of nothing else: a busy test machine may earn them honestly.
 MACHINE_REASONS = frozenset({"client_cpu", "client_lag", "send_lag", "cpu_stolen", "cpu_wait", "calibration"})
 #: Reasons that are notes for the simulated engines' fault-free runs.
-NOTES = frozenset({"tokens_off_plan", "shared_events", "user_stamps", "resends", "prefix_cache_unknown"})
+NOTES = frozenset(
+    {"tokens_off_plan", "shared_events", "tokens_per_event", "user_stamps", "resends", "prefix_cache_unknown"}
+)
 
 
 def assert_valid_here(state: str, codes: Iterable[str]) -> None:

@@ -14,7 +14,8 @@ import pytest
 
 from bench_runner import runner
 from bench_runner.errors import LoadFailed, RunCancelled, RunError, SpecError
-from bench_runner.load.contract import RunControl
+from bench_runner.load.contract import LoadPlan, RunControl
+from bench_runner.load.outcome import salvage
 from bench_runner.outcome import RunOutcome
 from bench_runner.plan.spec import RunSpec
 from engines.clock import sleep_s
@@ -168,6 +169,20 @@ def test_what_was_measured_before_the_load_broke_off_is_kept(server: SimulatedSe
     assert set(result.failures) == {"cancelled"}
     assert len(outcome.records) == 400
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_read_back_of_a_broken_load_is_counted(
+    server: SimulatedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(plan: LoadPlan, _: RunControl) -> None:
+        failure = LoadFailed("the load process died")
+        failure.captures = lambda: salvage(plan, [plan.spool / "process-0"])
+        raise failure
+
+    monkeypatch.setattr("bench_runner.batch.drive_fleet", broken)
+    outcome = run(spec(server), tmp_path)
+    assert "the load broke off, and 8 of 8 requests cannot be read back" in outcome.result.notes
+    assert outcome.result.outcome == "failed"
 
 
 def _kill_the_load(control: RunControl) -> None:

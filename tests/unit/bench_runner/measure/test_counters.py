@@ -18,6 +18,11 @@ def test_a_counter_that_appears_began_at_nothing() -> None:
     assert counters_moved(BEFORE, AFTER | {"prefix_cache_hits_total": 16.0}) == Movement(128, 128, 16)
 
 
+def test_finished_requests_are_counted_where_the_engine_does() -> None:
+    before, after = BEFORE | {"requests_success_total": 4.0}, AFTER | {"requests_success_total": 9.0}
+    assert counters_moved(before, after) == Movement(128, 128, None, 5)
+
+
 def test_a_scrape_that_gave_nothing_says_nothing() -> None:
     assert counters_moved({}, AFTER) == Movement()
     assert counters_moved(BEFORE, {}) == Movement()

@@ -293,24 +293,32 @@ def test_a_prefix_that_all_prompts_share_may_be_cached() -> None:
     ("facts", "expected"),
     [
         ({}, None),
-        ({"counted_input_tokens": 1010, "counted_output_tokens": 303}, None),
-        ({"counted_input_tokens": 900, "counted_output_tokens": 200}, None),
-        ({"counted_input_tokens": 1011}, "inconclusive"),
-        ({"counted_output_tokens": 304}, "inconclusive"),
+        ({"counted_input_tokens": 1005, "counted_output_tokens": 301, "counted_requests": 100}, None),
+        ({"counted_input_tokens": 900, "counted_output_tokens": 200, "counted_requests": 90}, None),
+        ({"counted_input_tokens": 1006}, "inconclusive"),
+        ({"counted_output_tokens": 302}, "inconclusive"),
+        ({"counted_requests": 101}, "inconclusive"),
     ],
 )
 def test_somebody_elses_traffic(facts: dict[str, Any], expected: str | None) -> None:
-    """Our requests account for 1,000 prompt and 300 generated tokens."""
+    """Our 100 requests account for 1,000 prompt and 300 generated tokens; a percent more is too much."""
     assert severity("foreign_traffic", **facts) == expected
+
+
+def test_requests_sent_twice_may_be_what_looks_foreign() -> None:
+    records = [make_record(0, resends=1), *GOOD[1:]]
+    reason = found("foreign_traffic", records, counted_requests=101)
+    assert reason is not None
+    assert reason.message.endswith("(1 requests were sent twice, which it may have counted)")
 
 
 @pytest.mark.parametrize(
     ("facts", "expected"),
     [
         ({}, None),
-        ({"counted_input_tokens": 990, "counted_output_tokens": 297}, None),
-        ({"counted_input_tokens": 989}, "inconclusive"),
-        ({"counted_output_tokens": 296}, "inconclusive"),
+        ({"counted_input_tokens": 995, "counted_output_tokens": 299}, None),
+        ({"counted_input_tokens": 994}, "inconclusive"),
+        ({"counted_output_tokens": 298}, "inconclusive"),
         ({"counted_output_tokens": 0}, "note"),
     ],
 )
@@ -333,6 +341,15 @@ def test_what_is_only_worth_a_note() -> None:
     assert reason is not None
     assert reason.severity == "note"
     assert reason.message.startswith("1 of 6 token events")
+
+
+def test_several_tokens_in_an_event_are_told() -> None:
+    coalesced = make_record(0, events_ms=(100, 200), event_tokens=(4, 4), engine_output_tokens=8)
+    reason = found("tokens_per_event", [coalesced, make_record(1)])
+    assert reason is not None
+    assert reason.severity == "note"
+    assert reason.message.startswith("1 of 2 responses came in fewer events than tokens (2 events, 8 tokens)")
+    assert found("tokens_per_event") is None
 
 
 @pytest.mark.parametrize(("ratio", "expected"), [(None, None), (0.26, None), (1.0, None), (1.25, "inconclusive")])
