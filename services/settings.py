@@ -6,6 +6,7 @@ import ipaddress
 import os
 import socket
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -115,6 +116,27 @@ class Settings(BaseSettings):
         return {name: os.environ[name] for name in self.secrets if os.environ.get(name)}
 
 
+def variable_of(field: str) -> str:
+    """The variable that a setting is read from."""
+    return field if field.startswith("ENGINEBENCH_") else f"ENGINEBENCH_{field.upper()}"
+
+
+def check_state_dir(folder: Path) -> None:
+    """Makes the worker's folder.
+
+    Raises:
+        BadInput: it cannot be made, or not be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise BadInput(
+            Problem("state_dir", f"{folder} cannot be written: {error.strerror}", "name a folder that may be written")
+        ) from None
+
+
 def read_settings(**given: Any) -> Settings:
     """Settings from the environment, `given` ones over them.
 
@@ -131,7 +153,7 @@ def read_settings(**given: Any) -> Settings:
         raise BadInput(
             *(
                 Problem(
-                    f"ENGINEBENCH_{str(fault['loc'][0]).upper()}" if fault["loc"] else "ENGINEBENCH_HOST",
+                    variable_of(str(fault["loc"][0]) if fault["loc"] else "host"),
                     fault["msg"].removeprefix("Value error, "),
                     "correct the variable, or leave it out for the default",
                 )

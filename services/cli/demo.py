@@ -158,19 +158,22 @@ def _carry_out(client: httpx.Client, name: str, urls: dict[str, tuple[str, str]]
 
 def _follow(client: httpx.Client, job_id: str) -> None:
     """Print the job's progress from its event stream until it has ended: live on a terminal, else run by run."""
+    import httpx
+
     live = sys.stderr.isatty()
+    start, end = ("\r\x1b[K  ", "") if live else ("  ", "\n")
     last = ""
-    with client.stream("GET", f"/v1/jobs/{job_id}/events", timeout=JOB_TIMEOUT_S) as stream:
-        for line in stream.iter_lines():
-            if not line.startswith("data:"):
-                continue
-            event = json.loads(line.removeprefix("data:"))
-            text = _progress_line(event, live=live)
-            if text != last:
-                print(
-                    f"\r\x1b[K  {text}" if live else f"  {text}", file=sys.stderr, end="" if live else "\n", flush=True
-                )
-                last = text
+    try:
+        with client.stream("GET", f"/v1/jobs/{job_id}/events", timeout=JOB_TIMEOUT_S) as stream:
+            for line in stream.iter_lines():
+                if not line.startswith("data:"):
+                    continue
+                text = _progress_line(json.loads(line.removeprefix("data:")), live=live)
+                if text != last:
+                    print(f"{start}{text}", file=sys.stderr, end=end, flush=True)
+                    last = text
+    except httpx.HTTPError as error:
+        raise SystemExit(f"enginebench demo: the service broke off ({error}); its log says why") from None
     if live:
         print(file=sys.stderr)
 

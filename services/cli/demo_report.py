@@ -15,7 +15,7 @@ def build_report(client: httpx.Client, job_ids: list[str]) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for job_id in job_ids:
         job = _get(client, f"/v1/jobs/{job_id}")
-        runs = _get(client, f"/v1/runs?job={job_id}&limit=200&sort=created_at")["items"]
+        runs = _runs_of_job(client, job_id)
         rows += [_row(client, cell, _runs_of(cell, runs)) for cell in job["cells"]]
     references = _get(client, "/v1/references?table=mistral-7b-a100-engines")["items"]
     return {
@@ -29,6 +29,17 @@ def _get(client: httpx.Client, path: str) -> Any:
     answer = client.get(path)
     answer.raise_for_status()
     return answer.json()
+
+
+def _runs_of_job(client: httpx.Client, job_id: str) -> list[dict[str, Any]]:
+    """All of them, page by page, first to last."""
+    path = f"/v1/runs?job={job_id}&limit=200&sort=created_at"
+    page = _get(client, path)
+    runs: list[dict[str, Any]] = page["items"]
+    while page["next"] is not None:
+        page = _get(client, f"{path}&cursor={page['next']}")
+        runs += page["items"]
+    return runs
 
 
 def _runs_of(cell: dict[str, Any], runs: list[dict[str, Any]]) -> list[dict[str, Any]]:

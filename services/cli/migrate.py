@@ -25,11 +25,26 @@ def execute(arguments: argparse.Namespace) -> int:
 
     try:
         migrate(read_settings().database_url.get_secret_value())
-    except BadInput as error:
-        for problem in error.problems:
-            print(f"enginebench migrate: {problem.field}: {problem.problem} ({problem.mend})", file=sys.stderr)
-        return 2
-    except Unavailable as error:
-        print(f"enginebench migrate: {error}", file=sys.stderr)
-        return 1
+    except (BadInput, Unavailable, OSError) as error:
+        return refused("migrate", error)
     return 0
+
+
+def refused(command: str, error: Exception) -> int:
+    """Says what keeps a command from starting, each setting by its variable; 2: wrong settings, 1: database away."""
+    from services.domain.errors import BadInput
+    from services.settings import variable_of
+
+    match error:
+        case BadInput():
+            for problem in error.problems:
+                where = f"{variable_of(problem.field)}: {problem.problem} ({problem.mend})"
+                print(f"enginebench {command}: {where}", file=sys.stderr)
+            return 2
+        case OSError():
+            # only SQLite's folder is made on the way to the database
+            where = f"{variable_of('database_url')}: {error.filename} cannot be used: {error.strerror}"
+            print(f"enginebench {command}: {where} (name a file in a folder that may be written)", file=sys.stderr)
+            return 2
+    print(f"enginebench {command}: {error}", file=sys.stderr)
+    return 1

@@ -10,6 +10,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+from services.cli.migrate import refused
+
 if TYPE_CHECKING:
     from services.settings import Settings
 
@@ -44,24 +46,21 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """0 after a clean stop, 1 where a process died for good, 2 wrong settings."""
+    """0 after a clean stop, 1 where a process died for good, 2 wrong settings or a port that cannot be had."""
     from services.domain.errors import BadInput, Unavailable
-    from services.settings import read_settings
+    from services.settings import check_state_dir, read_settings
 
     given: dict[str, Any] = {n: getattr(arguments, n) for n in ("host", "port") if getattr(arguments, n) is not None}
     try:
         settings = read_settings(**given)
+        if not arguments.api_only:
+            check_state_dir(settings.state_dir)
         if not arguments.no_migrate:
             from services.store.database import migrate
 
             migrate(settings.database_url.get_secret_value())
-    except BadInput as error:
-        for problem in error.problems:
-            print(f"enginebench serve: {problem.field}: {problem.problem} ({problem.mend})", file=sys.stderr)
-        return 2
-    except Unavailable as error:
-        print(f"enginebench serve: {error}", file=sys.stderr)
-        return 1
+    except (BadInput, Unavailable, OSError) as error:
+        return refused("serve", error)
     if arguments.api_only:
         return serve_api(settings)
     if arguments.worker_only:
@@ -83,7 +82,9 @@ def serve_api(settings: Settings) -> int:
     try:
         listener = listen(settings.host, settings.port)
     except OSError as error:
-        log.error("cannot listen", extra={"host": settings.host, "port": settings.port, "reason": str(error)})
+        mend = "choose another with --host and --port, or ENGINEBENCH_HOST and ENGINEBENCH_PORT"
+        where = {"host": settings.host, "port": settings.port}
+        log.error("cannot listen", extra={**where, "reason": str(error), "mend": mend})
         return 2
     log.info("api listening", extra={"host": settings.host, "port": listener.getsockname()[1]})
     app = create_app(settings)
@@ -167,14 +168,16 @@ def serve_both(settings: Settings) -> int:
             log.error("process died", extra={"role": name, "exit_code": child.returncode})
             # A wrong setting or a taken port will not mend itself.
             if restarts[name] >= MOST_RESTARTS or child.returncode == 2:
-                code = 1
+                code = 2 if child.returncode == 2 else 1
                 stopping.append(signal.SIGTERM)
                 break
             restarts[name] += 1
             sleep_s(min(0.2 * 2 ** restarts[name], 5.0))
             children[name] = _start(commands[name])
         sleep_s(LOOK_EVERY_S)
-    return code or _stop(children, settings.drain_s + GRACE_S)
+    # Whoever starts this again finds the port and the folder free.
+    stopped = _stop(children, settings.drain_s + GRACE_S)
+    return code or stopped
 
 
 def _again(which: str) -> list[str]:

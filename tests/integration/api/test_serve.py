@@ -71,9 +71,15 @@ def test_no_process_outlives_a_parent_that_is_killed(database_url: str, tmp_path
 
 
 def serve(database_url: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    return enginebench("serve", database_url, *arguments, **settings)
+
+
+def enginebench(
+    command_name: str, database_url: str, *arguments: str, **settings: str
+) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ENGINEBENCH_")}
     environment |= {"ENGINEBENCH_DATABASE_URL": database_url, **settings}
-    command = [sys.executable, "-m", "services.cli.main", "serve", *arguments]
+    command = [sys.executable, "-m", "services.cli.main", command_name, *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
 
 
@@ -81,7 +87,7 @@ def test_wrong_settings_are_two_and_named(database_url: str) -> None:
     public = serve(database_url, "--host", "0.0.0.0")
     assert (public.returncode, "ENGINEBENCH_API_KEYS" in public.stderr) == (2, True), public.stderr
     other = serve("mysql://somewhere/else")
-    assert (other.returncode, "database_url" in other.stderr) == (2, True), other.stderr
+    assert (other.returncode, "ENGINEBENCH_DATABASE_URL" in other.stderr) == (2, True), other.stderr
     typo = serve(database_url, ENGINEBENCH_LEASE_S="soon")
     assert (typo.returncode, "ENGINEBENCH_LEASE_S" in typo.stderr) == (2, True), typo.stderr
 
@@ -91,9 +97,28 @@ def test_a_port_that_is_taken_ends_it(database_url: str, tmp_path: Path) -> None
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         done = serve(database_url, "--port", str(taken.getsockname()[1]), ENGINEBENCH_STATE_DIR=str(tmp_path / "state"))
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "cannot listen" in done.stderr
+    assert "--port" in done.stderr
     assert done.stderr.count('"role": "api"') == 1
+
+
+@pytest.mark.parametrize("command", ["serve", "migrate"])
+def test_a_database_that_cannot_be_made_is_named(command: str, database_url: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = enginebench(command, f"sqlite:///{tmp_path}/file/x.sqlite", ENGINEBENCH_STATE_DIR=str(tmp_path / "state"))
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"enginebench {command}: ENGINEBENCH_DATABASE_URL: {tmp_path}/file cannot be used: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_state_folder_that_cannot_be_written_is_named(database_url: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = enginebench("serve", database_url, "--port", "0", ENGINEBENCH_STATE_DIR=str(tmp_path / "file" / "state"))
+    assert done.returncode == 2
+    assert "ENGINEBENCH_STATE_DIR: " in done.stderr
+    assert "name a folder that may be written" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_an_open_event_stream_does_not_hold_the_end_up(database_url: str, tmp_path: Path) -> None:
