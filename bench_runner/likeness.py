@@ -20,6 +20,7 @@ AXES: dict[str, tuple[str, ...]] = {
     "gpus": ("gpus", "flags"),
     "endpoint": ("endpoint",),
     "concurrency": ("workload.arrival.concurrency", "workload.requests"),
+    "rate": ("workload.arrival.rate_per_s", "workload.requests"),
     "input_tokens": ("workload.prompts.input_tokens",),
     "output_tokens": ("workload.output_tokens",),
     "socket": ("workload.socket",),

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from bench_runner.measure.repeats import spreads_of
 from bench_runner.measure.stats import spread
 from services.api.schemas import CellOut, SpreadOut
 from services.store.rows import ENDED, Run, RunMetrics, RunStatus
@@ -13,31 +11,33 @@ from services.store.rows import ENDED, Run, RunMetrics, RunStatus
 METRICS = tuple(RunMetrics.__dataclass_fields__)
 
 
-def summarise_cells(runs: Sequence[Run], summaries: Mapping[str, Mapping[str, Any]]) -> list[CellOut]:
+def summarise_cells(runs: Sequence[Run], figures: Mapping[str, Mapping[str, float]]) -> list[CellOut]:
     """Cells in the order in which the job first names them.
 
     Metrics are over VALID runs; where there is none, over all that completed, and the cell says so.
 
     Args:
         runs: of one job, in its order.
-        summaries: run id -> its Summary, where it has a result.
+        figures: run id -> figures of its Summary, where it has a result.
     """
     cells: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         cells.setdefault((run.target, run.workload), []).append(run)
-    return [_summarise(cell, summaries) for cell in cells.values()]
+    return [_summarise(cell, figures) for cell in cells.values()]
 
 
-def _summarise(cell: Sequence[Run], summaries: Mapping[str, Mapping[str, Any]]) -> CellOut:
+def _summarise(cell: Sequence[Run], figures: Mapping[str, Mapping[str, float]]) -> CellOut:
     first = cell[0]
     completed = [run for run in cell if run.status == RunStatus.COMPLETED]
     valid = [run for run in completed if run.validity == "VALID"]
     basis = valid or completed
     told = {run.simulated for run in cell if run.simulated is not None}
-    figures = spreads_of([summaries[run.id] for run in basis if run.id in summaries])
+    tables = [figures[run.id] for run in basis if run.id in figures]
     return CellOut(
         target=first.target,
         workload=first.workload,
+        series=first.series,
+        point=first.point,
         engine=first.engine,
         model=first.model,
         hardware=first.hardware,
@@ -49,8 +49,15 @@ def _summarise(cell: Sequence[Run], summaries: Mapping[str, Mapping[str, Any]]) 
         rankable=len(valid) == len(cell),
         basis="valid" if valid else "not valid",
         metrics=_hot_metrics([run.metrics for run in basis]),
-        figures={name: SpreadOut.model_validate(one) for name, one in figures.items()},
+        figures=_shared_figures(tables),
     )
+
+
+def _shared_figures(tables: Sequence[Mapping[str, float]]) -> dict[str, SpreadOut]:
+    """Median and spread of each figure that every run gave."""
+    shared = [name for name in tables[0] if all(name in table for table in tables)] if tables else []
+    found = {name: spread([table[name] for table in tables]) for name in shared}
+    return {name: SpreadOut.model_validate(one) for name, one in found.items() if one is not None}
 
 
 def _hot_metrics(metrics: Sequence[RunMetrics]) -> dict[str, SpreadOut]:

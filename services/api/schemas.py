@@ -81,6 +81,8 @@ class RunOut(Answer):
     lengths_from: str | None
     spec_digest: str
     workload_digest: str | None
+    series: str | None = Field(description="the workload's name without its point; null: no sweep and no search")
+    point: float | None = Field(description="where on the axis of the job's sweep or search")
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
@@ -127,6 +129,7 @@ class RunState(Answer):
     position: int
     target: str
     workload: str
+    point: float | None = Field(description="where on the axis of the job's sweep or search; null: it has neither")
     repeat: int
     status: str
     validity: str | None
@@ -150,6 +153,8 @@ class CellOut(Answer):
 
     target: str
     workload: str
+    series: str | None = Field(description="the workload's name without its point; null: no sweep and no search")
+    point: float | None = Field(description="where on the axis of the job's sweep or search")
     engine: str
     model: str
     hardware: str | None
@@ -163,12 +168,100 @@ class CellOut(Answer):
     figures: dict[str, SpreadOut] = Field(description='every figure that all repeats gave, such as "ttft_s.p50"')
 
 
+class SearchValueOut(Answer):
+    """What a search's runs at one value say of it."""
+
+    value: float = Field(description="a concurrency, or requests a second")
+    said: str = Field(
+        description='"meets", "fails", "undecided" (too close to tell), "unusable" (its runs are not VALID), "open"'
+    )
+    runs: int
+    valid: int
+    requests: int = Field(description="requests that count, over its runs")
+    met: int = Field(description="of these, requests that kept every limit of the SLO")
+    effective: float = Field(description="how many independent requests they are worth")
+    attainment_low: float = Field(description="the true share is above it, with the confidence of one test")
+    attainment_high: float = Field(description="the true share is below it, with the confidence of one test")
+
+
+class SearchOut(Answer):
+    """The search of one target × workload, so far or ended."""
+
+    target: str
+    workload: str
+    axis: str = Field(description="concurrency or rate_per_s")
+    state: str = Field(
+        description='"searching"; "stopped" (cancelled); "found"; "all_meet": even the highest value; "none_meets": '
+        'not even the lowest; "inconclusive"'
+    )
+    highest_meeting: float | None = Field(description="the highest value that was shown to meet the SLO")
+    lowest_failing: float | None = Field(description="the lowest value that was shown not to")
+    confidence: float = Field(description="that all that is said of all values holds")
+    attainment: float = Field(description="share of requests that must meet the SLO")
+    probes: int = Field(description="runs so far, those under way included")
+    values: list[SearchValueOut]
+    words: str = Field(description="all of it in a sentence")
+
+
 class JobDetailOut(JobOut):
     """One job with its runs' states and the summary over repeats."""
 
     spec: dict[str, Any]
     runs: list[RunState]
     cells: list[CellOut]
+    searches: list[SearchOut] = Field(description="one for each target × workload of a job with a search")
+
+
+class LeftOutOut(Answer):
+    """A run that has ended and does not count."""
+
+    run_id: str
+    state: str = Field(description="INVALID or INCONCLUSIVE; without a result: failed or cancelled")
+    codes: list[str]
+    why: str = Field(description="in words")
+
+
+class CurvePointOut(Answer):
+    """One value of the axis: each figure's median and spread over its VALID runs; null: no VALID run gave it."""
+
+    value: float = Field(description="a concurrency, or requests a second")
+    workload: str = Field(description="the workload of its runs, as cells and runs name it")
+    runs: int
+    ended: int
+    valid: int
+    simulated: bool | None = Field(description="null until a result is there")
+    output_tokens_per_s: SpreadOut | None
+    output_tokens_per_s_per_gpu: SpreadOut | None
+    sustained_output_tokens_per_s: SpreadOut | None = Field(description="while every slot decodes; no fill, no drain")
+    tokens_per_s_per_user: SpreadOut | None = Field(description="p50 over the requests of a run: interactivity")
+    requests_per_s: SpreadOut | None
+    goodput_requests_per_s: SpreadOut | None
+    ttft_p50_s: SpreadOut | None
+    ttft_p99_s: SpreadOut | None
+    tpot_p50_s: SpreadOut | None
+    tpot_p99_s: SpreadOut | None
+    p99_supported: bool = Field(description="each run has the requests that a p99 takes (459)")
+    left_out: list[LeftOutOut]
+
+
+class SeriesOut(Answer):
+    """One target × workload along the axis."""
+
+    target: str
+    workload: str
+    engine: str
+    model: str
+    hardware: str | None
+    simulated: bool | None
+    points: list[CurvePointOut] = Field(description="the lowest value first")
+
+
+class CurveOut(Answer):
+    """The throughput-interactivity curve of a job."""
+
+    job_id: str
+    axis: str = Field(description="concurrency or rate_per_s", examples=["concurrency"])
+    series: list[SeriesOut]
 
 
 class TargetOut(NamedTarget):

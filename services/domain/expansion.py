@@ -1,8 +1,12 @@
-"""Job -> runs: targets × workloads × repeats, in the order asked for. Pure."""
+"""Job -> runs: targets × workloads (× points of a sweep) × repeats, in the order asked for. Pure.
+
+Of a search only the first run of each target × workload is known; each run's end asks for the next.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from bench_runner.plan.spec import RunSpec, WorkloadSpec
 from engines.address import Lookup
@@ -17,7 +21,19 @@ from services.domain.job import (
     resolve_arms,
     resolve_workloads,
 )
+from services.domain.search import Probe, Search, first_requests, next_step
+from services.domain.sweep import Along, Sweep, at_point, sweep_problems
 from services.domain.target import occupied_resources
+
+
+@dataclass(frozen=True, slots=True)
+class PointWorkload:
+    """A workload of a job as its runs carry it out."""
+
+    spec: WorkloadSpec
+    #: name without the point, and the point; `None` both: the job has neither sweep nor search
+    series: str | None = None
+    point: float | None = None
 
 
 def expand(
@@ -43,7 +59,7 @@ def expand(
         BadInput: unknown names, names given twice, too many runs, or lengths that nobody can give.
     """
     arms = resolve_arms(job, stored)
-    workloads = resolve_workloads(job, presets)
+    workloads = points_of(job, resolve_workloads(job, presets))
     total = len(arms) * len(workloads) * job.repeats
     if total > MOST_RUNS:
         raise BadInput(
@@ -53,34 +69,87 @@ def expand(
                 f"ask for at most {MOST_RUNS} runs in one job",
             )
         )
-    _check_size(job, arms, workloads)
+    _check_size(job, arms, [workload.spec for workload in workloads])
     held = {arm.name: occupied_resources(arm.spec, lookup) for arm in arms}
-    givers = {w.name: _length_giver(w, arms, stops_early) for w in workloads}
+    givers = {w.spec.name: _length_giver(w.spec, arms, stops_early) for w in workloads}
     cells = list(_cells_in_order(job, arms, workloads))
-    positions = {(arm.name, w.name, repeat): position for position, (arm, w, repeat) in enumerate(cells)}
+    positions = {(arm.name, w.spec.name, repeat): position for position, (arm, w, repeat) in enumerate(cells)}
     return tuple(
         PlannedRun(
             position=position,
             spec=RunSpec(
                 target=arm.spec,
-                workload=workload,
+                workload=workload.spec,
                 limits=job.limits,
-                slo=job.slo,
+                slo=job.slo if job.search is None else job.search.slo,
                 seed=seed,
                 repeat=repeat,
                 keep_raw=job.keep_raw,
                 calibration=job.calibration,
             ),
             target_name=arm.name,
-            workload_name=workload.name,
+            workload_name=workload.spec.name,
             resources=held[arm.name],
-            lengths_from=_lengths_from(givers[workload.name], arm, workload, repeat, positions),
+            lengths_from=_lengths_from(givers[workload.spec.name], arm, workload.spec, repeat, positions),
+            series=workload.series,
+            point=workload.point,
         )
         for position, (arm, workload, repeat) in enumerate(cells)
     )
 
 
-def _check_size(job: JobSpec, arms: tuple[Arm, ...], workloads: tuple[WorkloadSpec, ...]) -> None:
+def points_of(job: JobSpec, workloads: Sequence[WorkloadSpec]) -> tuple[PointWorkload, ...]:
+    """Every workload at every point of the job's sweep, or at the first of its search; else as they are.
+
+    Raises:
+        BadInput: a workload cannot be driven along the axis.
+    """
+    along: Along | None = job.sweep or job.search
+    if along is None:
+        return tuple(PointWorkload(workload) for workload in workloads)
+    problems = [p for at, w in enumerate(workloads) for p in sweep_problems(w, along, f"workloads.{at}")]
+    problems += [] if job.search is None else _search_problems(job, job.search, workloads)
+    found: list[PointWorkload] = []
+    for at, workload in enumerate([] if problems else workloads):
+        try:
+            found += _points(along, workload)
+        except BadInput as error:
+            problems += [Problem(f"workloads.{at}", p.problem, p.mend) for p in error.problems]
+    if problems:
+        raise BadInput(*problems)
+    return tuple(found)
+
+
+def _points(along: Along, workload: WorkloadSpec) -> Iterator[PointWorkload]:
+    base = workload.name
+    match along:
+        case Sweep(points=points):
+            for value in points:
+                yield PointWorkload(at_point(workload, along, value, base=base), base, value)
+        case Search():
+            first = next_step(along, ())
+            assert isinstance(first, Probe)
+            spec = at_point(workload, along, first.value, base=base, requests=first.requests)
+            yield PointWorkload(spec, base, first.value)
+
+
+def _search_problems(job: JobSpec, search: Search, workloads: Sequence[WorkloadSpec]) -> Iterator[Problem]:
+    requests = first_requests(search)
+    takes_s = requests / search.low
+    if search.axis == "rate_per_s" and takes_s >= job.limits.run_timeout_s:
+        yield Problem(
+            "search.low",
+            f"the claim takes {requests} requests, which at {search.low:g}/s are sent in {takes_s:.0f} s, and a run "
+            f"ends after {job.limits.run_timeout_s:g} s",
+            "begin higher, raise limits.run_timeout_s, or ask for less attainment or confidence",
+        )
+    for at, workload in enumerate(workloads):
+        if workload.lengths == "length-matched":
+            problem = "a search sends other numbers of requests each time, and matched lengths are one a request"
+            yield Problem(f"workloads.{at}.lengths", problem, "use ignore-eos, overlay or natural")
+
+
+def _check_size(job: JobSpec, arms: Sequence[Arm], workloads: Sequence[WorkloadSpec]) -> None:
     """Raises BadInput where the specs of all runs are more than a database should be given at once."""
     arm_bytes = sum(len(arm.spec.model_dump_json().encode()) for arm in arms)
     workload_bytes = sum(len(workload.model_dump_json().encode()) for workload in workloads)
@@ -97,8 +166,8 @@ def _check_size(job: JobSpec, arms: tuple[Arm, ...], workloads: tuple[WorkloadSp
 
 
 def _cells_in_order(
-    job: JobSpec, arms: tuple[Arm, ...], workloads: tuple[WorkloadSpec, ...]
-) -> Iterator[tuple[Arm, WorkloadSpec, int]]:
+    job: JobSpec, arms: tuple[Arm, ...], workloads: tuple[PointWorkload, ...]
+) -> Iterator[tuple[Arm, PointWorkload, int]]:
     match job.order:
         case "grouped":
             for arm in arms:

@@ -12,6 +12,8 @@ from bench_runner.plan.spec import Limits, RunSpec, Slo, WorkloadSpec
 from engines.contract import Endpoint
 from engines.spec import Attached, Launched, Spec, TargetSpec
 from services.domain.errors import BadInput, Problem
+from services.domain.search import SEARCH_JOB_EXAMPLE, Search
+from services.domain.sweep import SWEEP_EXAMPLE, Sweep
 from services.domain.target import NamedTarget, TargetName
 from services.domain.text import refuse_unstorable
 
@@ -90,10 +92,14 @@ Label = Annotated[str, Field(max_length=200)]
 LabelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=100)]
 
 
-class JobSpec(Spec):
-    """Targets × workloads × repeats, as one person asks for it."""
+def _is_none(value: object) -> bool:
+    return value is None
 
-    model_config = ConfigDict(json_schema_extra={"examples": [JOB_EXAMPLE]})
+
+class JobSpec(Spec):
+    """Targets × workloads × repeats, as one person asks for it; along an axis where there is a sweep or a search."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [JOB_EXAMPLE, SWEEP_EXAMPLE, SEARCH_JOB_EXAMPLE]})
 
     name: Annotated[str, Field(max_length=200)] = ""
     targets: Annotated[tuple[TargetChoice, ...], Field(min_length=1, max_length=100)]
@@ -113,6 +119,22 @@ class JobSpec(Spec):
     keep_raw: bool = False
     #: each run holds its own client against a replay of its timeline
     calibration: bool = True
+    #: each workload at many concurrencies or rates: the throughput-interactivity curve
+    sweep: Sweep | None = Field(default=None, exclude_if=_is_none)
+    #: the highest concurrency or rate that meets an SLO: each run asks for the next
+    search: Search | None = Field(default=None, exclude_if=_is_none)
+
+    @model_validator(mode="after")
+    def _goes_one_way(self) -> JobSpec:
+        if self.search is None:
+            return self
+        if self.sweep is not None:
+            raise ValueError("give a sweep or a search, or each in a job of its own")
+        if self.repeats != 1:
+            raise ValueError("a search repeats its runs itself, as often as its confidence takes: leave out repeats")
+        if self.slo is not None:
+            raise ValueError("a search has an SLO of its own: leave out slo, and give search.slo")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -142,6 +164,9 @@ class PlannedRun:
     #: position of the run whose engine says the output lengths this one asks for ("length-matched", attached);
     #: this run waits for that one. `None`: its lengths are known
     lengths_from: int | None = None
+    #: the workload's name without its point, and the point, where the job has a sweep or a search
+    series: str | None = None
+    point: float | None = None
 
 
 def resolve_arms(job: JobSpec, stored: Mapping[str, TargetSpec]) -> tuple[Arm, ...]:

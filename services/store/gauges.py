@@ -67,6 +67,7 @@ def list_workers(database: Database) -> list[WorkerRow]:
                 silent_s=(moment - row.seen_at).total_seconds(),
                 run_id=row.run_id,
                 version=row.version,
+                open_files=row.open_files,
             )
             for row in connection.execute(query)
         ]

@@ -10,19 +10,16 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, RowMapping, case, exists, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from bench_runner.plan.spec import digest
 from engines.clock import wall_ns
 from services.domain.errors import Conflict, NotFound, Problem
 from services.domain.job import PlannedRun
-from services.store import tables
 from services.store.cursor import Keyset
 from services.store.database import Database, now
+from services.store.planned import insert_runs
 from services.store.rows import ENDED, Job, Page, Run, RunStatus
 from services.store.runs import cancel_where, has_label, run_from, select_runs
+from services.store.searches import hold_searches, insert_searches
 from services.store.tables import job_labels, jobs, runs
-
-#: Rows of one INSERT.
-_BATCH = 500
 
 
 def enqueue(
@@ -63,7 +60,8 @@ def enqueue(
                 connection.execute(
                     insert(job_labels), [{"job_id": job["id"], "key": k, "value": v} for k, v in labels.items()]
                 )
-            _insert_runs(connection, job, runs)
+            insert_runs(connection, job, runs)
+            insert_searches(connection, job["id"], spec, runs)
             return _read_job(connection, job["id"]), True
     except IntegrityError:
         # somebody else's job with this key came in between
@@ -116,6 +114,7 @@ def list_jobs(
 def cancel_job(database: Database, job_id: str) -> Job:
     """Cancel what is queued at once and ask what runs to stop. Raises NotFound. Again: no effect."""
     with database.write() as connection:
+        hold_searches(connection, job_id)
         first = update(jobs).where(jobs.c.id == job_id, jobs.c.cancel_requested_at.is_(None))
         connection.execute(first.values(cancel_requested_at=now(connection)))
         cancel_where(connection, runs.c.job_id == job_id)
@@ -135,53 +134,6 @@ def _same_again(connection: Connection, key: str, body_digest: str) -> Job | Non
         used = f"the Idempotency-Key {key!r} was used for another body, in job {there.id}"
         raise Conflict(used, (Problem("Idempotency-Key", used, "send a new key with a new body"),))
     return _read_job(connection, there.id)
-
-
-def _insert_runs(connection: Connection, job: Mapping[str, Any], planned: Sequence[PlannedRun]) -> None:
-    ids = {run.position: f"{job['id']}-{run.position:05d}" for run in planned}
-    # what a run takes its lengths from must be there first
-    planned = sorted(planned, key=lambda run: (run.lengths_from is not None, run.position))
-    for start in range(0, len(planned), _BATCH):
-        batch = planned[start : start + _BATCH]
-        connection.execute(insert(runs), [_run_row(job, run, ids) for run in batch])
-        connection.execute(
-            insert(tables.documents),
-            [{"run_id": ids[run.position], "spec": run.spec.model_dump(mode="json"), "result": None} for run in batch],
-        )
-        held = [
-            {"run_id": ids[run.position], "resource": resource}
-            for run in batch
-            for resource in sorted({*run.resources})
-        ]
-        if held:
-            connection.execute(insert(tables.run_resources), held)
-
-
-def _run_row(job: Mapping[str, Any], run: PlannedRun, ids: Mapping[int, str]) -> dict[str, Any]:
-    target = run.spec.target
-    return {
-        "id": ids[run.position],
-        "job_id": job["id"],
-        "position": run.position,
-        "priority": job["priority"],
-        "status": RunStatus.QUEUED,
-        "engine": target.engine,
-        "model": target.model,
-        "target": run.target_name,
-        "workload": run.workload_name,
-        "hardware": target.hardware,
-        "precision": target.precision,
-        "endpoint": target.endpoint,
-        "repeat": run.spec.repeat,
-        "spec_digest": digest(run.spec),
-        "resources": sorted({*run.resources}),
-        "lengths_from": None if run.lengths_from is None else ids[run.lengths_from],
-        "created_at": job["created_at"],
-        "attempt": 0,
-        "lost_attempts": 0,
-        "cancel_requested": False,
-        "reason_codes": [],
-    }
 
 
 def _read_job(connection: Connection, job_id: str) -> Job:

@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, ins
 from services.store.database import Database, now
 from services.store.lengths import RunNotPossible, spec_to_run
 from services.store.rows import ENDED, ClaimedRun, Fence, Renewal, RunStatus
+from services.store.searches import SearchBusy, advance, hold_search
 from services.store.tables import attempts, resource_leases, run_resources, runs, workers
 
 #: A run whose attempts were lost this often ends as failed: it kills its workers.
@@ -54,7 +55,7 @@ def claim(database: Database, worker: str, lease_s: float) -> ClaimedRun | None:
         try:
             with database.write() as connection:
                 taken = _take_first(database, connection, worker, timedelta(seconds=lease_s))
-        except _Contended:
+        except (_Contended, SearchBusy):
             continue
         if taken is None:
             return None
@@ -64,8 +65,11 @@ def claim(database: Database, worker: str, lease_s: float) -> ClaimedRun | None:
                 return ClaimedRun(run_id, job_id, attempt, worker, spec_to_run(connection, run_id, attempt))
         except RunNotPossible as problem:
             with database.write() as connection:
+                held = hold_search(connection, run_id)
                 _end_unrun(connection, run_id, RunStatus.FAILED, str(problem), now(connection))
                 free(connection, run_id, attempt)
+                if held is not None:
+                    advance(connection, held)
     return None
 
 
@@ -129,14 +133,14 @@ def release(database: Database, fence: Fence) -> bool:
         return True
 
 
-def beat(database: Database, worker: str, run_id: str | None, version: str) -> None:
-    """Say that the worker is there."""
+def beat(database: Database, worker: str, run_id: str | None, version: str, open_files: int | None = None) -> None:
+    """Say that the worker is there, and how many files its load process may open; `None`: no limit."""
     with database.write() as connection:
         moment = now(connection)
         row = database.insert(workers).values(
-            name=worker, started_at=moment, seen_at=moment, run_id=run_id, version=version
+            name=worker, started_at=moment, seen_at=moment, run_id=run_id, version=version, open_files=open_files
         )
-        seen = {"seen_at": moment, "run_id": run_id, "version": version}
+        seen = {"seen_at": moment, "run_id": run_id, "version": version, "open_files": open_files}
         connection.execute(row.on_conflict_do_update(index_elements=[workers.c.name], set_=seen))
         connection.execute(delete(workers).where(workers.c.seen_at < moment - _FORGET_WORKERS_AFTER))
 
@@ -178,7 +182,10 @@ def _take_first(
         lost = run.lost_attempts + (run.status == RunStatus.RUNNING)
         match _why_not(connection, run, lost):
             case (status, reason):
+                held = hold_search(connection, run.id, wait=False)
                 _end_unrun(connection, run.id, status, reason, moment)
+                if held is not None:
+                    advance(connection, held)
                 continue
             case None:
                 pass

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, insert, select, update
 
+from bench_runner.measure.repeats import figures_of
+from bench_runner.plan.spec import Slo
+from services.domain.attainment import Tally
 from services.store import tables
 from services.store.database import Database, now
 from services.store.queue import end_attempt, free
 from services.store.records import PACKING, pack
 from services.store.rows import Fence, RunStatus
+from services.store.searches import advance, hold_search
 from services.store.tables import attempts, documents, latest_runs, runs
 
 #: Distributions whose percentiles are columns: metric -> stem of the column's name.
@@ -39,8 +44,10 @@ def finish(database: Database, fence: Fence, result: Mapping[str, Any], records:
     Returns:
         Whether this attempt's result is the run's.
     """
-    packed, count = pack(records)
+    tally = _tally(result)
+    packed, count = pack(records if tally is None else tally.watch(records))
     with database.write() as connection:
+        held = hold_search(connection, fence.run_id)
         run = connection.execute(_fenced(fence)).one_or_none()
         if run is None:
             return False
@@ -54,7 +61,7 @@ def finish(database: Database, fence: Fence, result: Mapping[str, Any], records:
         # a later attempt may be under way; its worker learns of this at its next renewal
         under_way = update(attempts).where(attempts.c.run_id == fence.run_id, attempts.c.ended.is_(None))
         connection.execute(under_way.values(ended="superseded", ended_at=moment))
-        columns = hot_columns(result)
+        columns = hot_columns(result) | {"attained": _attained(result, tally)}
         # the attempt's own start and worker: a late result may belong to an earlier attempt than the row's
         columns |= {"started_at": run.attempt_started_at, "ended_at": moment, "worker": fence.worker}
         columns |= {"result_attempt": fence.attempt, "lease_expires_at": None, "progress": None}
@@ -63,7 +70,9 @@ def finish(database: Database, fence: Fence, result: Mapping[str, Any], records:
         connection.execute(
             insert(tables.records).values(run_id=fence.run_id, records=count, packing=PACKING, data=packed)
         )
-        if columns["status"] != RunStatus.CANCELLED:
+        if held is not None:
+            advance(connection, held)
+        elif columns["status"] != RunStatus.CANCELLED:
             _show_as_latest(database, connection, run, columns["simulated"], moment)
         return True
 
@@ -83,7 +92,27 @@ def hot_columns(result: Mapping[str, Any]) -> dict[str, Any]:
         "reason_codes": list(dict.fromkeys(reason["code"] for reason in result["validity"]["reasons"])),
         "failures": dict(result["failures"]),
         "error": result["error"],
+        "figures": figures_of(summary),
     }
+
+
+def _tally(result: Mapping[str, Any]) -> Tally | None:
+    """What counts the requests that met the run's SLO; `None`: it had none."""
+    spec = result["spec"]
+    if spec.get("slo") is None:
+        return None
+    workload = spec["workload"]
+    slots = workload["arrival"].get("concurrency") or 0
+    slo = Slo.model_validate(spec["slo"])
+    return Tally(slo, from_scheduled=not slots, ramp_up_s=workload.get("ramp_up_s") or 0.0, skipped=slots)
+
+
+def _attained(result: Mapping[str, Any], tally: Tally | None) -> dict[str, Any] | None:
+    if tally is None:
+        return None
+    against = [reason for reason in result["validity"]["reasons"] if reason["severity"] != "note"]
+    codes = list(dict.fromkeys(reason["code"] for reason in against))
+    return {**asdict(tally.attained()), "codes": codes, "why": "; ".join(reason["message"] for reason in against)}
 
 
 def _fenced(fence: Fence) -> Select[Any]:

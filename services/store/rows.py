@@ -124,6 +124,10 @@ class Run:
     failures: Mapping[str, int] | None
     #: in words, where it failed or was cancelled
     error: str | None
+    #: the workload's name without its point, where the job has a sweep or a search; `None`: it has neither
+    series: str | None = None
+    #: where on the job's axis
+    point: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,3 +246,5 @@ class WorkerRow:
     #: what it runs now; `None`: idle
     run_id: str | None
     version: str
+    #: how many files its load process may open; `None`: no limit, or not said
+    open_files: int | None = None

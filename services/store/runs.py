@@ -40,6 +40,8 @@ _PLAIN = tuple(
     for name in Run.__dataclass_fields__
     if name not in {"job_name", "labels", "status", "resources", "reason_codes", "metrics"}
 )
+#: Documents that lists do not show are not read for them.
+_SHOWN = tuple(column for column in runs.c if column.name not in {"figures", "attained"})
 
 
 def get_run(database: Database, run_id: str) -> RunDetail:
@@ -122,7 +124,7 @@ def cancel_where(connection: Connection, which: ColumnElement[bool]) -> None:
 
 def select_runs() -> Select[Any]:
     """Every column of a run that `run_from` wants."""
-    return select(runs, tables.jobs.c.name.label("job_name"), tables.jobs.c.labels.label("job_labels")).join(
+    return select(*_SHOWN, tables.jobs.c.name.label("job_name"), tables.jobs.c.labels.label("job_labels")).join(
         tables.jobs, tables.jobs.c.id == runs.c.job_id
     )
 

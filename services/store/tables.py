@@ -1,7 +1,8 @@
 """What the database keeps. The migrations make it so; a test holds the two against each other.
 
 jobs ──▶ runs ──▶ documents, records, attempts, run_resources          resource_leases   one row a resource in use
- └─▶ job_labels    └─▶ latest_runs (one row a label set)                targets, workers
+ ├─▶ job_labels    └─▶ latest_runs (one row a label set)                targets, workers
+ └─▶ searches      one row a target × workload; its runs have the same job, target and series
 """
 
 from __future__ import annotations
@@ -159,6 +160,13 @@ runs = Table(
     Column("reason_codes", Document, nullable=False),
     Column("failures", Document(none_as_null=True)),
     Column("error", Words),
+    #: workload's name without its point, and where on the axis of the job's sweep or search; NULL: it has neither
+    Column("series", Words),
+    Column("point", Double),
+    #: of a search: requests, met, effective, codes, why; NULL: no result
+    Column("attained", Document(none_as_null=True)),
+    #: figures of the Summary by name; NULL: no result, or one from before there was this column
+    Column("figures", Document(none_as_null=True)),
     *(Column(name, BigInteger if name in COUNTED else Double) for name in RunMetrics.__dataclass_fields__),
     UniqueConstraint("job_id", "position"),
     Index(None, "created_at", "id"),
@@ -167,6 +175,18 @@ runs = Table(
         Index(None, name, "created_at", "id")
         for name in ("engine", "model", "workload", "target", "hardware", "validity")
     ),
+)
+
+searches = Table(
+    "searches",
+    metadata,
+    _id("jobs.id", primary_key=True),
+    Column("target", Words, primary_key=True),
+    Column("series", Words, primary_key=True),
+    #: which of the job's searches, from 0: its k-th run has the position k × searches + number
+    Column("number", Integer, nullable=False),
+    #: NULL until it is decided
+    Column("verdict", Document(none_as_null=True)),
 )
 
 documents = Table(
@@ -249,4 +269,6 @@ workers = Table(
     Column("seen_at", UtcTime, nullable=False),
     Column("run_id", Words),
     Column("version", Words, nullable=False),
+    #: how many files its load process may open (RLIMIT_NOFILE, hard limit); NULL: no limit, or not said
+    Column("open_files", BigInteger),
 )

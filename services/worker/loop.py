@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import resource
 import shutil
 import signal
 import threading
@@ -176,11 +177,17 @@ class _Pulse:
     def _beat(self) -> None:
         while True:
             try:
-                beat(self.database, self.worker, self.run_id, _version())
+                beat(self.database, self.worker, self.run_id, _version(), _open_files())
             except Exception as error:
                 log.debug("no sign of life", extra={"reason": str(error)})
             if self._done.wait(BEAT_EVERY_S):
                 return
+
+
+def _open_files() -> int | None:
+    """The most files that a process here may open, load processes too; `None`: no limit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if hard == resource.RLIM_INFINITY else hard
 
 
 def _version() -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from typing import Annotated
+from dataclasses import asdict
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Query, Request, Response
+from fastapi.openapi.models import Example
 from fastapi.responses import StreamingResponse
 
 from bench_runner.plan.presets import PRESETS
@@ -15,18 +17,22 @@ from engines.address import look_up
 from engines.catalog import find_engine
 from engines.spec import TargetSpec
 from services.api.cells import summarise_cells
+from services.api.curve import curve_of
 from services.api.deps import Config, Cursor, JobId, Labels, Limit, Store, labels_of
 from services.api.events import follow_job
 from services.api.openapi import problems
 from services.api.rules import check_job, house_rules
-from services.api.schemas import JobDetailOut, JobOut, PageOut, RunState
-from services.domain.errors import NotFound
+from services.api.schemas import CurveOut, JobDetailOut, JobOut, PageOut, RunState, SearchOut
+from services.domain.errors import NotFound, Problem
 from services.domain.expansion import expand
 from services.domain.job import JOB_EXAMPLE, JobSpec, TargetArm
+from services.domain.search import SEARCH_JOB_EXAMPLE
+from services.domain.sweep import SWEEP_EXAMPLE
 from services.store.database import Database
 from services.store.jobs import cancel_job, enqueue, find_replayed, get_job, list_jobs, runs_of_job
-from services.store.rows import RunStatus
-from services.store.summaries import summaries_of_job
+from services.store.rows import Job, RunStatus
+from services.store.searches import SearchState, searches_of_job
+from services.store.summaries import figures_of_job, reasons_of_job
 from services.store.targets import get_target
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -40,6 +46,12 @@ IdempotencyKey = Annotated[
         description="the same key with the same body gives the job that is there; with another body: 409",
     ),
 ]
+
+JOB_EXAMPLES: dict[str, Example] = {
+    "two engines": {"value": JOB_EXAMPLE},
+    "a sweep": {"value": SWEEP_EXAMPLE},
+    "a search": {"value": SEARCH_JOB_EXAMPLE},
+}
 
 #: One event of the stream; `data` is JSON.
 EVENT_SCHEMA = {
@@ -60,13 +72,17 @@ EVENT_SCHEMA = {
 
 @router.post("", status_code=202, responses={202: {"description": "Accepted; see Location."}, **problems(409)})
 def post_job(
-    job: Annotated[JobSpec, Body(openapi_examples={"two engines": {"value": JOB_EXAMPLE}})],
+    job: Annotated[JobSpec, Body(openapi_examples=JOB_EXAMPLES)],
     store: Store,
     settings: Config,
     response: Response,
     idempotency_key: IdempotencyKey = None,
 ) -> JobOut:
-    """Ask for runs: targets × workloads × repeats. Answers at once; the worker takes them up in order."""
+    """Ask for runs: targets × workloads × repeats. Answers at once; the worker takes them up in order.
+
+    With `sweep`, each workload at each point of an axis (see the curve); with `search`, the highest load that meets an
+    SLO: each run asks for the next, and the job says how it ended.
+    """
     digest = digest_of(job)
     if idempotency_key is not None and (there := find_replayed(store, idempotency_key, digest)):
         # Not checked again: what it named may be gone by now, and the job is accepted all the same.
@@ -135,8 +151,39 @@ def get_one_job(job_id: JobId, store: Store) -> JobDetailOut:
         **JobOut.model_validate(job).model_dump(),
         spec=dict(job.spec),
         runs=[RunState.model_validate(run) for run in runs],
-        cells=summarise_cells(runs, summaries_of_job(store, job_id)),
+        cells=summarise_cells(runs, figures_of_job(store, job_id)),
+        searches=[search_out(job, state) for state in searches_of_job(store, job_id)],
     )
+
+
+def search_out(job: Job, state: SearchState) -> SearchOut:
+    """How a search stands, or how it ended."""
+    asked = job.spec["search"]
+    found: dict[str, Any] = {
+        "state": "searching" if state.moving else "stopped",
+        "highest_meeting": max((value.value for value in state.values if value.said == "meets"), default=None),
+        "lowest_failing": min((value.value for value in state.values if value.said == "fails"), default=None),
+        "confidence": asked["confidence"],
+        "attainment": asked["attainment"],
+        "values": [asdict(value) for value in state.values],
+        "words": "the search goes on" if state.moving else "the search was stopped before it could say",
+    }
+    found |= state.verdict or {}
+    return SearchOut.model_validate(
+        {**found, "target": state.target, "workload": state.series, "axis": asked["axis"], "probes": state.runs}
+    )
+
+
+@router.get("/{job_id}/curve", responses=problems(404))
+def get_job_curve(job_id: JobId, store: Store) -> CurveOut:
+    """Throughput against interactivity along the axis of a sweep or a search: one point a value, over VALID runs."""
+    job = get_job(store, job_id)
+    along = job.spec.get("sweep") or job.spec.get("search")
+    if along is None:
+        missing = f"job {job_id} has no curve: it has neither a sweep nor a search"
+        raise NotFound(missing, (Problem("job_id", missing, "post a job with a sweep"),))
+    runs = runs_of_job(store, job_id)
+    return curve_of(job_id, along["axis"], runs, figures_of_job(store, job_id), reasons_of_job(store, job_id))
 
 
 @router.get(

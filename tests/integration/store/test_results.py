@@ -15,7 +15,7 @@ from services.store.queue import claim, release, renew
 from services.store.results import finish
 from services.store.rows import ClaimedRun, RunStatus
 from services.store.runs import get_records, get_run
-from services.store.summaries import summaries_of_job
+from services.store.summaries import figures_of_job
 from tests.fakes.jobs import planned, put, record, result, run_spec
 
 
@@ -133,7 +133,7 @@ def test_documents_and_records_that_no_database_carries_are_kept_readable(databa
     assert detail.run.failures == {"k\ufffd": 1}
     (kept,) = get_records(database, claimed.run_id)
     assert (kept["failure_message"], kept["ttft_s"]) == ("\ufffd?", None)
-    assert summaries_of_job(database, job.id)[claimed.run_id]["said"] == "?"
+    assert figures_of_job(database, job.id)[claimed.run_id] == {"output_tokens_per_s": 1.0}
     assert get_job(database, job.id).spec == {"name": "\ufffd?"}
 
 
