@@ -33,7 +33,7 @@ def draw_bench(result: dict[str, Any], path: Path) -> Path:
     _pairs(axes[1][1], streams, "gap_error_p99_s", "Error of the gaps between tokens, p99", bar=0.1)
     lates = {client: max(_LEAST_MS, row["late_p99_s"] * 1e3) for client, row in result["punctuality"].items()}
     _bars(
-        axes[1][2], lates, "Poisson, 500 requests/s: arrival after the\nmoment due, p99", "ms (log)", "{:.3g}",
+        axes[1][2], lates, "Poisson, 500 requests/s: arrival after the\nmoment due, p99", "ms (log)", "",
         bar=1.0, log=True,
     )  # fmt: skip
     figure.suptitle(
@@ -46,7 +46,10 @@ def draw_bench(result: dict[str, Any], path: Path) -> Path:
 
 def draw_calibration(result: dict[str, Any], path: Path) -> Path:
     """Error against the number of streams; the bars drawn; the path."""
-    figure, axes = plt.subplots(1, 2, figsize=(14, 6))
+    figure, axes = plt.subplots(1, 2, figsize=(15, 6.5))
+    for axis in axes:
+        axis.set_xscale("log")
+        axis.set_yscale("log")
     rows = result["replayed"]
     streams = [row["streams"] for row in rows]
     lines = (("ttft_error_p99_s", "TTFT", "o", 0.2), ("event_gap_error_p99_s", "gap between tokens", "s", 0.1))
@@ -55,9 +58,11 @@ def draw_calibration(result: dict[str, Any], path: Path) -> Path:
         axes[0].axhline(limit_ms, color=line.get_color(), linestyle="--", linewidth=1)
         axes[0].text(streams[0], limit_ms * 1.08, f"bar for {label}: {limit_ms} ms", color=line.get_color(), fontsize=9)
     axes[0].plot(streams, [abs(_ms(row["ttft_bias_s"])) for row in rows], marker="^", label="TTFT, bias (absolute)")
-    if (tls := result.get("tls")) is not None:
-        axes[0].plot([tls["streams"]], [_ms(tls["ttft_error_p99_s"])], marker="*", markersize=14, linestyle="",
-                     label="TTFT, p99, over TLS (bar 0.3 ms)")  # fmt: skip
+    for name, label, marker in (("tls", "over TLS (bar 0.3 ms)", "*"), ("hogged", "beside a core hog", "X")):
+        trial = result[name]
+        axes[0].plot([trial["streams"]], [_ms(trial["ttft_error_p99_s"])], marker=marker, markersize=11, linestyle="",
+                     label=f"TTFT, p99, {label}")  # fmt: skip
+    axes[0].set_xticks(streams)
     axes[0].set_title("Replayed streams: first token after 200 ms, then one every 20 ms")
     rows = result["simulated"]
     streams = [row["streams"] for row in rows]
@@ -65,10 +70,12 @@ def draw_calibration(result: dict[str, Any], path: Path) -> Path:
         axes[1].plot(streams, [_ms(row[name]) for row in rows], marker=marker, label=f"{label}, p99")
     axes[1].axhline(2.0, color="black", linestyle="--", linewidth=1)
     axes[1].text(streams[0], 2.1, "bar: 2 ms", fontsize=9)
+    axes[1].set_xticks(streams)
     axes[1].set_title("Simulated vLLM, a burst of 128 in / 128 out")
     for axis in axes:
-        axis.set_xscale("log")
-        axis.set_yscale("log")
+        axis.xaxis.set_major_formatter("{x:,.0f}")
+        axis.yaxis.set_major_formatter("{x:,g}")
+        axis.minorticks_off()
         axis.set_xlabel("streams at once (log)")
         axis.set_ylabel("error against the truth, ms (log)")
         axis.grid(True, which="major", alpha=0.35)
@@ -85,7 +92,7 @@ def _bars(
 ) -> None:  # fmt: skip
     names = list(values)
     drawn = axis.bar(range(len(names)), list(values.values()), color=[COLOURS.get(n, "#6fa3d8") for n in names])
-    axis.bar_label(drawn, [shown.format(value) for value in values.values()], fontsize=9, padding=2)
+    axis.bar_label(drawn, [shown.format(v) if shown else _short(v) for v in values.values()], padding=2)
     axis.set_xticks(range(len(names)), [name.replace(" process ", " process\n") for name in names])
     if log:
         axis.set_yscale("log")
@@ -100,7 +107,7 @@ def _pairs(axis: Axes, found: dict[str, Any], name: str, title: str, *, bar: flo
         heights = [max(_LEAST_MS, _ms(rows[n][name])) for n in streams]
         places = [x + (k - (len(found) - 1) / 2) * width for x in range(len(streams))]
         drawn = axis.bar(places, heights, width, color=COLOURS.get(client), label=client)
-        axis.bar_label(drawn, [f"{height:.3g}" for height in heights], fontsize=8, padding=2)
+        axis.bar_label(drawn, [_short(height) for height in heights], fontsize=9, padding=2)
     axis.set_xticks(range(len(streams)), [f"{int(n):,} streams" for n in streams])
     axis.set_yscale("log")
     axis.legend(fontsize=9)
@@ -110,12 +117,24 @@ def _pairs(axis: Axes, found: dict[str, Any], name: str, title: str, *, bar: flo
 def _frame(axis: Axes, title: str, unit: str, bar: float | None, *, log: bool) -> None:
     if bar is not None:
         axis.axhline(bar, color="black", linestyle="--", linewidth=1)
-        axis.annotate(f"bar {bar:g}", (1, bar), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=9)
-    low, high = axis.get_ylim()
-    axis.set_ylim(low, high * 4 if log else max(high, (bar or 0) * 1.05) * 1.12)
+        shown = f"bar: {bar:g} {unit.rpartition(', ')[2].partition(' ')[0]}"
+        axis.annotate(shown, (0.5, bar), xycoords=("axes fraction", "data"), ha="center", va="center", fontsize=9,
+                      backgroundcolor=(1, 1, 1, 0.85))  # fmt: skip
+    high = axis.get_ylim()[1]
+    if log:
+        axis.set_ylim(_LEAST_MS, high * 20)
+        axis.yaxis.set_major_formatter("{x:,g}")
+    else:
+        axis.set_ylim(0, max(high, (bar or 0) * 1.05) * 1.12)
+        axis.yaxis.set_major_formatter("{x:,.0f}" if high > 10 else "{x:.1f}")
     axis.set_title(title, fontsize=11)
     axis.set_ylabel(unit)
     axis.grid(True, axis="y", alpha=0.3)
+
+
+def _short(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _ms(seconds: float | None) -> float:
