@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench_runner.load.spool import ENDINGS, Block, SpoolReader
+from bench_runner.load.spool import CANCELLED, ENDINGS, Kept, SpoolReader
 from engines.contract import Capture
 
 
@@ -27,38 +27,33 @@ def read_captures(
         readers = [opened.enter_context(SpoolReader(folder)) for folder in folders]
         for position, index in enumerate(indexes):
             for process, reader in enumerate(readers):
-                if blocks := reader.blocks(position):
-                    yield _captured(index, process, blocks)
+                if (kept := reader.request(position)) is not None:
+                    yield _captured(index, process, kept, end_ns)
                     break
             else:
                 scheduled_ns = end_ns if offsets_ns is None else start_ns + offsets_ns[position]
                 yield _never_sent(index, scheduled_ns, end_ns)
 
 
-def _captured(index: int, process: int, blocks: Sequence[Block]) -> Capture:
-    last = blocks[-1]
-    user_ns, kernel_ns, lengths = array("q"), array("q"), array("q")
-    for block in blocks:
-        user_ns.extend(block.user_ns)
-        kernel_ns.extend(block.kernel_ns)
-        lengths.extend(block.lengths)
+def _captured(index: int, process: int, kept: Kept, end_ns: int) -> Capture:
+    over = kept.ending != 0
     return Capture(
         index=index,
-        scheduled_ns=last.scheduled_ns,
-        sent_ns=last.sent_ns,
-        sent_clock="kernel" if last.kernel_sent else "user",
-        connect_s=last.connect_ns / 1e9,
-        local_port=last.local_port,
+        scheduled_ns=kept.scheduled_ns,
+        sent_ns=kept.sent_ns,
+        sent_clock="kernel" if kept.kernel_sent else "user",
+        connect_s=kept.connect_ns / 1e9,
+        local_port=kept.local_port,
         process=process,
-        resends=last.resends,
-        read_user_ns=user_ns,
-        read_kernel_ns=kernel_ns,
-        read_bytes=lengths,
-        body=b"".join(block.body for block in blocks),
-        ended=ENDINGS[last.ending],
-        ended_ns=last.ended_ns,
-        error=last.error,
-        fresh_connection=bool(last.first),
+        resends=kept.resends,
+        read_user_ns=kept.user_ns,
+        read_kernel_ns=kept.kernel_ns,
+        read_bytes=kept.lengths,
+        body=kept.body,
+        ended=ENDINGS[kept.ending if over else CANCELLED],
+        ended_ns=kept.ended_ns if over else end_ns,
+        error=kept.error if over else "the load process died before this request was over",
+        fresh_connection=bool(kept.first),
     )
 
 

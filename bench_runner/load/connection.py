@@ -1,10 +1,9 @@
-"""One TCP connection and the request it carries: bytes out, bytes and stamps in, nothing understood but framing."""
+"""One TCP connection and the request it carries. What it receives goes to the spool; it knows of framing alone."""
 
 from __future__ import annotations
 
 import socket
 import struct
-from array import array
 from typing import TYPE_CHECKING
 
 from engines.clock import monotonic_ns
@@ -26,7 +25,7 @@ READ_BYTES = 16_384
 #: room for one timestamp message
 ANCILLARY_BYTES = socket.CMSG_SPACE(16)
 #: seconds, nanoseconds of a kernel stamp
-TIMESPEC = struct.Struct("@qq")
+_TIMESPEC = struct.Struct("@qq")
 
 OPENING, IDLE, BUSY, FAILED, CLOSED = range(5)
 
@@ -34,12 +33,11 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Connection:
-    """A socket in one of five states. The stamps and bytes of its request are kept until the spool takes them."""
+    """A socket in one of five states, and the request it carries."""
 
-    __slots__ = ("body", "bound", "connect_ns", "deadline_ns", "error", "fd", "framer", "kernel_ns", "last_block",
-                 "lengths", "local_port", "opened_ns", "pending", "position", "quick_ack_ns", "recvmsg", "resends",
-                 "scheduled_ns", "sent_kernel_ns", "sent_ns", "served", "sock", "stamps_sends", "state", "tls",
-                 "user_ns")  # fmt: skip
+    __slots__ = ("answered", "bound", "connect_ns", "deadline_ns", "error", "fd", "framer", "local_port", "opened_ns",
+                 "pending", "position", "quick_ack", "recvmsg", "resends", "scheduled_ns", "sent_kernel_ns", "sent_ns",
+                 "served", "sock", "stamps_sends", "state", "tls")  # fmt: skip
 
     def __init__(self, family: int) -> None:
         self.sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
@@ -70,14 +68,10 @@ class Connection:
         self.sent_kernel_ns = 0
         #: bytes of the request that the socket did not take yet
         self.pending: memoryview | None = None
-        #: QUICKACK is to be armed at the first read from then on
-        self.quick_ack_ns = 0
-        self.user_ns = array("q")
-        self.kernel_ns = array("q")
-        self.lengths = array("q")
-        self.body = bytearray()
-        #: place of the request's latest block in the spool
-        self.last_block = -1
+        #: QUICKACK is to be armed at the next read
+        self.quick_ack = False
+        #: bytes of the answer came
+        self.answered = False
 
     def open(self, address: tuple[str, int] | tuple[str, int, int, int], now_ns: int) -> int:
         """Begins to connect. Returns 0 or EINPROGRESS, or the errno of an immediate failure."""
@@ -99,7 +93,7 @@ class Connection:
         self.sent_ns = 0
         self.sent_kernel_ns = 0
         self.resends = resends
-        self.last_block = -1
+        self.answered = False
 
     def send(self, payload: memoryview, *, first: bool = True) -> bool:
         """Writes what the socket takes; the rest stays in `pending`. False: the peer is gone."""
@@ -123,24 +117,9 @@ class Connection:
             return 0
         for level, kind, data in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, SO_TIMESTAMPNS):
-                seconds, nanoseconds = TIMESPEC.unpack(data)
+                seconds, nanoseconds = _TIMESPEC.unpack(data)
                 return int(seconds) * 1_000_000_000 + int(nanoseconds)
         return 0
-
-    def keep(self, data: bytes, user_ns: int, kernel_ns: int) -> bool:
-        """Keeps what one read brought. True: the response is over, whole or malformed."""
-        self.user_ns.append(user_ns)
-        self.kernel_ns.append(kernel_ns)
-        self.lengths.append(len(data))
-        self.body += data
-        return self.framer.feed(data)
-
-    def forget_reads(self) -> None:
-        """The spool has them."""
-        del self.user_ns[:]
-        del self.kernel_ns[:]
-        del self.lengths[:]
-        self.body.clear()
 
     def rest(self) -> None:
         """The response is over and the connection may carry another request."""

@@ -29,26 +29,32 @@ from bench_runner.load.connection import (
     IDLE,
     OPENING,
     READ_BYTES,
-    TIMESPEC,
     Connection,
 )
 from bench_runner.load.host import peak_memory_kib, read_counters
 from bench_runner.load.planfile import Plan
 from bench_runner.load.pool import Pool
 from bench_runner.load.schedule import Schedule
-from bench_runner.load.spool import CANCELLED, COMPLETE, CONNECT, EOF, MALFORMED, RESET, TIMEOUT, SpoolWriter
+from bench_runner.load.spool import (
+    CANCELLED,
+    COMPLETE,
+    CONNECT,
+    EOF,
+    HOLD_READS,
+    MALFORMED,
+    RESET,
+    TIMEOUT,
+    Read,
+    SpoolWriter,
+)
 from bench_runner.load.tally import Tally
 from bench_runner.load.timer import Timer
 from engines.clock import monotonic_ns, process_cpu_ns
+from engines.dialects.http1 import WHOLE_CHUNKS
 
-#: the tally is published this often
+#: the tally is published, and the spool written, this often
 TICK_NS = 250_000_000
-#: bytes of one response that are held before the spool takes them
-HOLD_BYTES = 16_384
-#: QUICKACK is armed at the first read behind a send, and again this often, for the kernel makes no promise
-QUICK_ACK_NS = 100_000_000
 EPOLLIN = select.EPOLLIN
-unpack_timespec = TIMESPEC.unpack
 #: events taken at once: between two batches the schedule is looked at
 MAX_EVENTS = 64
 
@@ -82,10 +88,6 @@ class Generator:
         self._wake_ns = 0
         self._tick_ns = 0
         self._tally = Tally(counters)
-        #: as the tally has it, where every read looks for it
-        self._offset_ns = self._tally.offset_ns
-        #: worst gap between a kernel stamp and our reading; -1: no kernel stamps
-        self._max_lag_ns = -1
 
     def run(self) -> Outcome:
         """Opens connections, says so, holds the window from the instant it is told, closes all.
@@ -112,13 +114,13 @@ class Generator:
         cpu_ns = process_cpu_ns() - cpu_ns
         after = read_counters()
         self._pool.clear()
-        self._tally.publish()
+        self._write_down()
         return Outcome(
             WINDOW_ENDINGS.index(self._ended),
             start_ns,
             end_ns,
             cpu_ns,
-            self._max_lag_ns,
+            self._spool.max_lag_ns,
             int(self._tally.clock_stepped),
             self._pool.opened,
             after.preemptions - before.preemptions,
@@ -139,32 +141,53 @@ class Generator:
         self._ready_by_ns = NEVER_NS
 
     def _turn(self) -> None:
-        """Waits for something to happen and answers it."""
+        """Waits for something to happen and answers it.
+
+        The hot path is in here, for a call costs as much as what it does: nearly every event is a read of one whole
+        chunk of a stream, of which nothing is to be understood. Its stamp is taken just behind the read.
+        """
         find = self._pool.table.get
+        reads = self._spool.reads
         for fd, mask in self._epoll.poll(-1 if self._wake_ns else 0, MAX_EVENTS):
             connection = find(fd)
-            if connection is None:
-                self._answer(fd)
-            elif mask == EPOLLIN and connection.state == BUSY:
-                self._receive(connection)
-            elif mask & select.EPOLLERR and self._stamp_sent(connection):
-                pass  # whatever else happened is still there at the next turn
-            elif connection.state == BUSY:
-                if mask & select.EPOLLOUT:
-                    self._flush(connection)
-                if mask & ~select.EPOLLOUT:
-                    self._receive(connection)
-            elif connection.state == OPENING:
-                self._pool.advance(connection)
-                self._wake_ns = 0
-            elif connection.state == IDLE:
-                self._pool.wither(connection)
-                self._wake_ns = 0
+            if mask != EPOLLIN or connection is None or not connection.framer.between_chunks:
+                self._react(fd, mask, connection)
+            else:
+                try:
+                    data, ancillary, _, _ = connection.recvmsg(READ_BYTES, ANCILLARY_BYTES)
+                except OSError as error:
+                    self._misread(connection, error)
+                else:
+                    now = monotonic_ns()
+                    if data.startswith(WHOLE_CHUNKS[len(data)]) and data.endswith(b"\r\n"):
+                        reads.append((connection.position, now, ancillary, data))
+                        continue
+                    self._take(connection, (connection.position, now, ancillary, data))
             if self._ended is not None:
                 return
+        if len(reads) >= HOLD_READS:
+            self._spool.flush(self._tally.offset_ns)
         now = monotonic_ns()
         if now >= self._wake_ns:
             self._advance(now)
+
+    def _react(self, fd: int, mask: int, connection: Connection | None) -> None:
+        """Answers whatever is not the next chunk of a stream."""
+        if connection is None:
+            self._answer(fd)
+        elif mask & select.EPOLLERR and self._stamp_sent(connection):
+            pass  # whatever else happened is still there at the next turn
+        elif connection.state == BUSY:
+            if mask & select.EPOLLOUT:
+                self._flush(connection)
+            if mask & ~select.EPOLLOUT:
+                self._receive(connection)
+        elif connection.state == OPENING:
+            self._pool.advance(connection)
+            self._wake_ns = 0
+        elif connection.state == IDLE:
+            self._pool.wither(connection)
+            self._wake_ns = 0
 
     def _answer(self, fd: int) -> None:
         """The timer fired, or the worker said something."""
@@ -203,11 +226,17 @@ class Generator:
         self._dispatch(now)
         if now >= self._tick_ns:
             self._tick_ns = now + TICK_NS
-            self._tally.publish()
+            self._write_down()
         if self._ended is None and self._wake_ns:
             self._wake_ns = self._next_moment()
             self._timer.arm(self._wake_ns)
         return None
+
+    def _write_down(self) -> None:
+        """What was measured so far goes to the spool, its counts to the worker."""
+        self._spool.flush(self._tally.offset_ns)
+        self._tally.received_bytes = self._spool.received_bytes
+        self._tally.publish()
 
     def _next_moment(self) -> int:
         moments = [self._tick_ns, self._lease_ns, self._run_end_ns]
@@ -244,11 +273,12 @@ class Generator:
             self._in_flight[connection] = None
             self._stop("lapsed", "the lease of the run lapsed")
             return
-        connection.quick_ack_ns = 0 if self._plan.quick_ack else NEVER_NS
+        connection.quick_ack = self._plan.quick_ack
         alive = connection.send(payload)
         connection.sent_ns = sent_ns
         connection.deadline_ns = sent_ns + self._plan.request_timeout_ns
         self._in_flight[connection] = None
+        self._spool.note(connection)
         self._tally.sent += connection.resends == 0
         if alive and connection.pending is not None:
             self._epoll.modify(connection.fd, select.EPOLLIN | select.EPOLLOUT)
@@ -256,77 +286,64 @@ class Generator:
     def _stamp_sent(self, connection: Connection) -> bool:
         """Takes a transmit stamp, if that is what the socket reports. One of an earlier request is of no use."""
         wall_ns = connection.transmitted_ns()
-        stamp_ns = wall_ns - self._offset_ns
+        stamp_ns = wall_ns - self._tally.offset_ns
         if connection.state == BUSY and connection.sent_ns <= stamp_ns <= monotonic_ns():
             connection.sent_kernel_ns = connection.sent_kernel_ns or stamp_ns
         return wall_ns != 0
 
     def _flush(self, connection: Connection) -> None:
         """The socket takes more of a request. Where the peer is gone, reading will tell."""
-        connection.quick_ack_ns = 0 if self._plan.quick_ack else NEVER_NS
+        connection.quick_ack = self._plan.quick_ack
         alive = connection.pending is not None and connection.send(connection.pending, first=False)
         if not alive or connection.pending is None:
             self._epoll.modify(connection.fd, select.EPOLLIN)
 
     def _receive(self, connection: Connection) -> None:
-        """The hot path: one read, its two stamps, its bytes."""
+        """One read of any kind, and the stamp just behind it."""
         try:
             data, ancillary, _, _ = connection.recvmsg(READ_BYTES, ANCILLARY_BYTES)
-        except BlockingIOError:
-            return
         except OSError as error:
-            self._lose(connection, RESET, str(error))
-            return
-        now = monotonic_ns()
-        kernel_ns = 0
-        if ancillary:
-            seconds, nanoseconds = unpack_timespec(ancillary[0][2])
-            kernel_ns = seconds * 1_000_000_000 + nanoseconds - self._offset_ns
-            if now - kernel_ns > self._max_lag_ns:
-                self._max_lag_ns = now - kernel_ns
-        if now >= connection.quick_ack_ns and data:
-            # Sending makes the kernel delay its ACKs; told otherwise, it does not for as long as nothing is sent. To
-            # tell it at every read would cost a tenth of what a read costs.
-            connection.quick_ack_ns = now + QUICK_ACK_NS
-            connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        if connection.tls is not None:
-            self._receive_tls(connection, data, now, kernel_ns)
-        elif not data:
-            self._lose(connection, EOF, "")
+            self._misread(connection, error)
         else:
-            self._keep(connection, data, now, kernel_ns)
+            self._take(connection, (connection.position, monotonic_ns(), ancillary, data))
 
-    def _receive_tls(self, connection: Connection, data: bytes, now: int, kernel_ns: int) -> None:
-        assert connection.tls is not None
-        try:
-            plain, closed = connection.tls.decrypt(data) if data else (b"", True)
-        except OSError as error:  # ssl.SSLError is one
-            self._lose(connection, RESET, f"TLS: {error}")
-            return
-        if plain:
-            self._keep(connection, plain, now, kernel_ns)
+    def _misread(self, connection: Connection, error: OSError) -> None:
+        if not isinstance(error, BlockingIOError):
+            self._lose(connection, RESET, str(error))
+
+    def _take(self, connection: Connection, read: Read) -> None:
+        """Understands of a read what there is to understand: where the response ends, or that the connection did."""
+        position, now, ancillary, data = read
+        if connection.quick_ack and data:
+            # Sending makes the kernel delay its ACKs; told otherwise, it does not for as long as nothing is sent.
+            connection.quick_ack = False
+            connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        closed = not data
+        if connection.tls is not None and data:
+            try:
+                data, closed = connection.tls.decrypt(data)
+            except OSError as error:  # ssl.SSLError is one
+                self._lose(connection, RESET, f"TLS: {error}")
+                return
+        if data:
+            connection.answered = True
+            self._spool.reads.append((position, now, ancillary, data))
+            if connection.framer.feed(data):
+                malformed = connection.framer.malformed
+                self._finish(connection, MALFORMED if malformed else COMPLETE, now, malformed or "")
         if closed and connection.state == BUSY:
             self._lose(connection, EOF, "")
 
-    def _keep(self, connection: Connection, data: bytes, now: int, kernel_ns: int) -> None:
-        if connection.keep(data, now, kernel_ns):
-            malformed = connection.framer.malformed
-            self._finish(connection, MALFORMED if malformed else COMPLETE, now, malformed or "")
-        elif len(connection.body) >= HOLD_BYTES:
-            self._tally.received_bytes += len(connection.body)
-            self._spool.append(connection)
-
     def _lose(self, connection: Connection, ending: int, error: str) -> None:
         """The connection ended before the response did: sent again, once, where it was only a stale connection."""
-        answered = connection.last_block >= 0 or len(connection.lengths) > 0
-        if connection.served and not answered and connection.resends == 0:
+        if connection.served and not connection.answered and connection.resends == 0:
             self._in_flight.pop(connection, None)
             self._pool.drop(connection)
             connection.resends = 1
             # Opened after this batch of events: a new connection may get a number that is still in it.
             self._pool.stale.append(connection)
             self._wake_ns = 0
-        elif not answered and connection.pending is not None:
+        elif not connection.answered and connection.pending is not None:
             self._finish(connection, CONNECT, monotonic_ns(), error or "closed before the request was out")
         else:
             self._finish(connection, ending, monotonic_ns(), error)
@@ -352,8 +369,7 @@ class Generator:
 
     def _finish(self, connection: Connection, ending: int, now: int, error: str) -> None:
         """A request is over: the spool gets what is left of it, the connection another request or its end."""
-        self._tally.received_bytes += len(connection.body)
-        self._spool.append(connection, ending, now, error)
+        self._spool.note(connection, ending, now, error)
         self._in_flight.pop(connection, None)
         self._schedule.release(connection.position, now)
         self._tally.finished += 1

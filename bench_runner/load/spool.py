@@ -1,144 +1,254 @@
-"""The spool: what the load process kept, in blocks appended to one file while the run goes on.
+"""The spool: what the load process kept, appended to its files in batches while the run goes on.
 
-A block holds some reads of one request: header, user stamps, kernel stamps, lengths (int64 each), the bytes read, error
-text. Blocks of one request are chained backwards; the index file holds the place of each request's last, final block.
-So the load process remembers nothing of a finished request, and reading back is one chain after the other.
+Three files. Captures: the bytes of every read, in the order in which reads came, whatever request they belong to.
+Reads: a row for each read, chained backwards to the request's read before. Index: a record for each request at its
+place, which names the last read of one that is over. So a read costs the load process one entry of a list, nothing is
+remembered of a finished request, and what came up to a crash can be read back.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
 import struct
 from array import array
+from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from bench_runner.load.connection import Connection
 
 CAPTURES_FILE = "captures.bin"
+READS_FILE = "reads.bin"
 INDEX_FILE = "index.bin"
 
-#: how a request ended, as `Capture.ended` has it; the position is the code in a block, 0 for a block that is not final
+#: how a request ended, as `Capture.ended` has it; the position is the code in a record, 0 for one that is not over
 ENDINGS = ("", "complete", "eof", "reset", "timeout", "connect", "cancelled", "malformed")
 COMPLETE, EOF, RESET, TIMEOUT, CONNECT, CANCELLED, MALFORMED = range(1, 8)
 
-_MAGIC = 0x45424C4B
-#: magic, position, place of the previous block (-1: none), reads, bytes, scheduled, sent, connect time, ended (ns),
-#: local port, resends, ending, first request on its connection, sent by the kernel's stamp, bytes of error text
-HEADER = struct.Struct("=IIqqqqqqqHHHHHI")
+#: reads that are held before they are written: few, so that a batch takes well under a millisecond
+HOLD_READS = 256
+#: int64 in a row: row of the request's read before (-1: none), position of the request, user stamp, kernel stamp
+#: (0: none), where its bytes begin in the captures file, how many they are
+ROW = 6
+#: in the index: written, ending, first request on its connection, sent by the kernel's stamp; local port, resends; last
+#: read's row (-1: none); scheduled, sent, connect time, ended (ns); where the error text is in the captures file, its
+#: bytes
+RECORD = struct.Struct("=BBBBHHqqqqqqq")
+_NO_STAMP = bytes(16)
+#: mapped pages are given back after so many bytes were read
+_MAPPED_BYTES = 16 << 20
 
-
-#: in the index: place of a request's final block, plus one; 0: it was never over
-_PLACE = struct.Struct("=q")
+#: what one `recvmsg` brought: position of the request, user stamp, ancillary data, bytes
+Read = tuple[int, int, list[tuple[int, int, bytes]], bytes]
 
 
 class SpoolWriter:
-    """Appends blocks; used by the load process only."""
+    """Takes reads and requests, and appends them to the files at each `flush`; used by the load process only."""
 
     def __init__(self, folder: Path, requests: int) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-        self._fd = os.open(folder / CAPTURES_FILE, flags, 0o600)
+        self._captures = os.open(folder / CAPTURES_FILE, flags, 0o600)
+        self._rows = os.open(folder / READS_FILE, flags, 0o600)
         self._index = os.open(folder / INDEX_FILE, flags, 0o600)
-        os.truncate(self._index, 8 * requests)
-        self._end = 0
+        os.truncate(self._index, RECORD.size * requests)
+        #: reads that wait for the next flush
+        self.reads: list[Read] = []
+        #: records that wait for it, by position, without the last read and the place of the error text
+        self._records: dict[int, tuple[tuple[int, ...], tuple[int, ...], bytes]] = {}
+        #: row of the latest read of each request that is not over
+        self._latest: dict[int, int] = {}
+        self._row_count = 0
+        self._captured_bytes = 0
+        #: bytes of responses that were written
+        self.received_bytes = 0
+        #: worst gap between a kernel stamp and our reading; -1: no kernel stamps
+        self.max_lag_ns = -1
 
-    def append(self, connection: Connection, ending: int = 0, ended_ns: int = 0, error: str = "") -> None:
-        """Writes what `connection` holds of its request and empties it; with an ending, the request is over.
+    def note(self, connection: Connection, ending: int = 0, ended_ns: int = 0, error: str = "") -> None:
+        """Notes what is known of the connection's request; with an ending it is over."""
+        self._records[connection.position] = (
+            (
+                1,
+                ending,
+                connection.served == 0,
+                connection.sent_kernel_ns != 0,
+                connection.local_port,
+                connection.resends,
+            ),
+            (
+                connection.scheduled_ns,
+                connection.sent_kernel_ns or connection.sent_ns,
+                connection.connect_ns if connection.served == 0 else 0,
+                ended_ns,
+            ),
+            error.encode(errors="replace")[:2000],
+        )
+
+    def flush(self, offset_ns: int) -> None:
+        """Writes what waits: bytes first, then what refers to them. `offset_ns`: wall clock minus monotonic clock.
 
         Raises:
             OSError: the disk is full or broken.
         """
-        text = error.encode(errors="replace")[:2000]
-        header = HEADER.pack(
-            _MAGIC,
-            connection.position,
-            connection.last_block,
-            len(connection.user_ns),
-            len(connection.body),
-            connection.scheduled_ns,
-            connection.sent_kernel_ns or connection.sent_ns,
-            connection.connect_ns if connection.served == 0 else 0,
-            ended_ns,
-            connection.local_port,
-            connection.resends,
-            ending,
-            connection.served == 0,
-            connection.sent_kernel_ns != 0,
-            len(text),
-        )
-        parts = (header, connection.user_ns, connection.kernel_ns, connection.lengths, connection.body, text)
-        size = len(header) + 24 * len(connection.user_ns) + len(connection.body) + len(text)
-        written = os.writev(self._fd, parts)
-        if written < size:
-            self._write_rest(b"".join(bytes(part) for part in parts)[written:])
-        connection.last_block = self._end
-        if ending:
-            os.pwrite(self._index, _PLACE.pack(self._end + 1), 8 * connection.position)
-        self._end += size
-        connection.forget_reads()
+        if self.reads:
+            self._write_reads(offset_ns)
+        for position, (state, stamps, error) in self._records.items():
+            error_at = self._captured_bytes
+            if error:
+                _write(self._captures, error)
+                self._captured_bytes += len(error)
+            last = self._latest.pop(position, -1) if state[1] else -1
+            os.pwrite(self._index, RECORD.pack(*state, last, *stamps, error_at, len(error)), RECORD.size * position)
+        self._records.clear()
 
-    def _write_rest(self, rest: bytes) -> None:
-        """A short write: go on until all is written or the reason shows as an error."""
-        while rest:
-            rest = rest[os.write(self._fd, rest) :]
+    def _write_reads(self, offset_ns: int) -> None:
+        positions, user_ns, ancillaries, pieces = zip(*self.reads, strict=True)
+        self.reads.clear()
+        kernel_ns = _kernel_stamps(ancillaries, offset_ns)
+        lag_ns = max((user - kernel for user, kernel in zip(user_ns, kernel_ns, strict=True) if kernel), default=-1)
+        self.max_lag_ns = max(self.max_lag_ns, lag_ns)
+        lengths = [len(piece) for piece in pieces]
+        places = list(accumulate(lengths, initial=self._captured_bytes))
+        latest, before = self._latest, []
+        for row, position in enumerate(positions, self._row_count):
+            before.append(latest.get(position, -1))
+            latest[position] = row
+        rows = array("q", bytes(8 * ROW * len(positions)))
+        for column, values in enumerate((before, positions, user_ns, kernel_ns, places[:-1], lengths)):
+            rows[column::ROW] = array("q", values)
+        _write(self._captures, b"".join(pieces))
+        _write(self._rows, rows.tobytes())
+        self._row_count += len(positions)
+        self.received_bytes += places[-1] - self._captured_bytes
+        self._captured_bytes = places[-1]
 
 
-class Block:
-    """One block, read back."""
+def _kernel_stamps(ancillaries: tuple[list[tuple[int, int, bytes]], ...], offset_ns: int) -> list[int]:
+    """Stamps on our clock; 0 where the kernel gave none. The only message a read can bring is its stamp, a timespec."""
+    halves = iter(array("q", b"".join([messages[0][2] if messages else _NO_STAMP for messages in ancillaries])))
+    return [
+        seconds * 1_000_000_000 + nanoseconds - offset_ns if seconds else 0
+        for seconds, nanoseconds in zip(halves, halves, strict=True)
+    ]
 
-    __slots__ = ("body", "connect_ns", "ended_ns", "ending", "error", "first", "kernel_ns", "kernel_sent", "lengths",
-                 "local_port", "previous", "resends", "scheduled_ns", "sent_ns", "user_ns")  # fmt: skip
 
-    def __init__(self, fd: int, place: int) -> None:
-        (
-            magic,
-            _,
-            self.previous,
-            reads,
-            size,
-            self.scheduled_ns,
-            self.sent_ns,
-            self.connect_ns,
-            self.ended_ns,
-            self.local_port,
-            self.resends,
-            self.ending,
-            self.first,
-            self.kernel_sent,
-            error_size,
-        ) = HEADER.unpack(os.pread(fd, HEADER.size, place))
-        data = os.pread(fd, 24 * reads + size + error_size, place + HEADER.size)
-        if magic != _MAGIC or len(data) < 24 * reads + size + error_size:
-            raise ValueError(f"the spool is damaged at byte {place}")
-        width = 8 * reads
-        self.user_ns = array("q", data[:width])
-        self.kernel_ns = array("q", data[width : 2 * width])
-        self.lengths = array("q", data[2 * width : 3 * width])
-        self.body = data[3 * width : 3 * width + size]
-        self.error = data[3 * width + size :].decode(errors="replace")
+def _write(fd: int, data: bytes) -> None:
+    """All of it: a short write goes on until the reason shows as an error."""
+    written = os.write(fd, data)
+    while written < len(data):
+        written += os.write(fd, data[written:])
+
+
+class Kept(NamedTuple):
+    """What the spool has of one request."""
+
+    #: position in ENDINGS; 0: the load process died before it was over
+    ending: int
+    #: the first on its connection
+    first: int
+    kernel_sent: int
+    local_port: int
+    resends: int
+    scheduled_ns: int
+    sent_ns: int
+    connect_ns: int
+    ended_ns: int
+    error: str
+    user_ns: array[int]
+    kernel_ns: array[int]
+    lengths: array[int]
+    body: bytes
 
 
 class SpoolReader:
-    """Reads requests back, one at a time. A context manager: it holds two open files."""
+    """Reads requests back, one at a time. A context manager: it holds open files."""
 
     def __init__(self, folder: Path) -> None:
-        self._fd = os.open(folder / CAPTURES_FILE, os.O_RDONLY)
         self._index = os.open(folder / INDEX_FILE, os.O_RDONLY)
+        try:
+            self._captures = _map(folder / CAPTURES_FILE)
+            self._rows = _map(folder / READS_FILE)
+        except BaseException:
+            os.close(self._index)
+            raise
+        #: whole rows as integers, `ROW` each
+        self._cells = memoryview(self._rows)[: len(self._rows) // (8 * ROW) * 8 * ROW].cast("q")
+        self._touched_bytes = 0
+        #: latest row of each request, found by looking at all; `None`: nobody asked
+        self._found: dict[int, int] | None = None
 
     def __enter__(self) -> SpoolReader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
         os.close(self._index)
+        self._cells.release()
+        for mapped in (self._rows, self._captures):
+            if isinstance(mapped, mmap.mmap):
+                mapped.close()
 
-    def blocks(self, position: int) -> list[Block]:
-        """Blocks of the request at `position`, in the order of its reads; empty where it was never over."""
-        place = _PLACE.unpack(os.pread(self._index, 8, 8 * position))[0] - 1
-        blocks: list[Block] = []
-        while place >= 0:
-            blocks.append(Block(self._fd, place))
-            place = blocks[-1].previous
-        blocks.reverse()
-        return blocks
+    def request(self, position: int) -> Kept | None:
+        """What there is of the request at `position`; `None`: it was never sent, as far as the spool knows.
+
+        Raises:
+            ValueError: the spool is damaged.
+        """
+        record = os.pread(self._index, RECORD.size, RECORD.size * position)
+        if not any(record[:1]):
+            return None
+        _, ending, first, kernel_sent, port, resends, last, scheduled, sent, connect, ended, error_at, error_size = (
+            RECORD.unpack(record)
+        )
+        if not ending:
+            last = self._latest_rows().get(position, -1)
+        error = self._bytes(error_at, error_size).decode(errors="replace")
+        reads = self._reads(last)
+        body = b"".join([self._bytes(at, size) for _, _, at, size in reads])
+        self._give_back(len(body))
+        user_ns, kernel_ns, _, lengths = (
+            (array("q", column) for column in zip(*reads, strict=True)) if reads else (array("q") for _ in range(4))
+        )
+        return Kept(ending, first, kernel_sent, port, resends, scheduled, sent, connect, ended, error, user_ns,
+                    kernel_ns, lengths, body)  # fmt: skip
+
+    def _reads(self, row: int) -> list[tuple[int, int, int, int]]:
+        """User stamp, kernel stamp, place and length of each read up to that in `row`, in their order."""
+        reads = []
+        while row >= 0:
+            cells = self._cells[ROW * row : ROW * row + ROW].tolist()
+            if len(cells) < ROW or cells[0] >= row:
+                raise ValueError(f"the spool is damaged at read {row}")
+            reads.append((cells[2], cells[3], cells[4], cells[5]))
+            row = cells[0]
+        reads.reverse()
+        return reads
+
+    def _bytes(self, at: int, size: int) -> bytes:
+        data = self._captures[at : at + size]
+        if len(data) < size:
+            raise ValueError(f"the spool is damaged at byte {at}")
+        return data
+
+    def _latest_rows(self) -> dict[int, int]:
+        if self._found is None:
+            self._found = {position: row for row, position in enumerate(self._cells[1::ROW])}
+        return self._found
+
+    def _give_back(self, size: int) -> None:
+        """Pages stay in the page cache, but not in this process: it does not grow with the spool."""
+        self._touched_bytes += size
+        if self._touched_bytes >= _MAPPED_BYTES:
+            self._touched_bytes = 0
+            for mapped in (self._rows, self._captures):
+                if isinstance(mapped, mmap.mmap):
+                    mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def _map(path: Path) -> mmap.mmap | bytes:
+    """A file's bytes; an empty one cannot be mapped."""
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            return b""
+        return mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)

@@ -1,6 +1,6 @@
 """HTTP/1.1 as engines speak it: whole requests out, responses framed as their bytes come in.
 
-No JSON and no socket here: the load process imports this module for `ResponseFramer`, which runs once a `recvmsg`.
+No JSON and no socket here: the load process imports this module for `ResponseFramer` and `WHOLE_CHUNKS`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,23 @@ _HEX = re.compile(rb"[0-9A-Fa-f]{1,15}")
 _OURS = frozenset({"content-length", "transfer-encoding", "connection", "content-type", "accept-encoding", "expect"})
 
 #: chunk-size lines as they are nearly always written; a line that is not here is parsed strictly
-_SIZES = {form % size: size for size in range(1, 4096) for form in (b"%x", b"%X")}
+SIZES = {form % size: size for size in range(1, 4096) for form in (b"%x", b"%X")}
+
+#: the longest read that `WHOLE_CHUNKS` has an entry for
+LONGEST_READ_BYTES = 16_384
+
+
+def _whole_chunks() -> tuple[tuple[bytes, ...], ...]:
+    beginnings: list[tuple[bytes, ...]] = [()] * (LONGEST_READ_BYTES + 1)
+    for line, size in SIZES.items():
+        beginnings[len(line) + size + 4] += (line + b"\r\n",)
+    return tuple(beginnings)
+
+
+#: WHOLE_CHUNKS[n]: how a read of n bytes that is one whole chunk begins. Where a framer is `between_chunks`, a read
+#: of n bytes that begins so and ends with a line end holds one whole chunk and nothing else, whatever the chunk's data
+#: are. `feed` would answer False and be where it was, so it need not be asked.
+WHOLE_CHUNKS = _whole_chunks()
 
 
 def encode_http(origin: Origin, path: str, body: bytes, *, keep_alive: bool) -> bytes:
@@ -139,12 +155,12 @@ class ResponseFramer:
     """
 
     __slots__ = (
-        "_between_chunks",
         "_done",
         "_head",
         "_pending",
         "_skip",
         "_trailers",
+        "between_chunks",
         "keep_alive",
         "malformed",
         "status",
@@ -164,13 +180,13 @@ class ResponseFramer:
         self.status: int | None = None
         #: only the end of the connection ends this response: `feed` never answers True
         self.until_close = False
+        #: a chunked body, and a chunk's size line comes next: see `WHOLE_CHUNKS`
+        self.between_chunks = False
         self._head: Head | None = None
         #: bytes of a head, a chunk-size line or a trailer that is not finished yet
         self._pending = b""
         #: body bytes still to come before the next thing to look at
         self._skip = 0
-        #: a chunked body, and a chunk's size line comes next
-        self._between_chunks = False
         self._trailers = False
         self._done = False
 
@@ -185,11 +201,6 @@ class ResponseFramer:
         Returns:
             True once nothing more is to be read: the response is whole, or `malformed` says what is wrong with it.
         """
-        if self._between_chunks:
-            # Nearly every read of a stream: one whole chunk, nothing else.
-            end = data.find(b"\r\n")
-            if _SIZES.get(data[:end], -1) == len(data) - end - 4 and data.endswith(b"\r\n"):
-                return False
         if self._head is None:
             return self._feed_head(data)
         if self._done:
@@ -236,7 +247,7 @@ class ResponseFramer:
         """Walks from chunk size to chunk size. `_skip` covers a chunk's data and the line end after it."""
         if self._trailers:
             return self._feed_trailers(data)
-        self._between_chunks = False
+        self.between_chunks = False
         if self._pending:
             data = self._pending + data
             self._pending = b""
@@ -256,7 +267,7 @@ class ResponseFramer:
                 self._skip = 0
                 return False
             line = data[position:end]
-            size = _SIZES.get(line) or chunk_size(line)
+            size = SIZES.get(line) or chunk_size(line)
             if size is None:
                 return self._fail(f"not a chunk size: {shown(line)}")
             if size == 0:
@@ -264,7 +275,7 @@ class ResponseFramer:
                 return self._feed_trailers(data[end + 2 :])
             position = end + 4 + size
         self._skip = position - available
-        self._between_chunks = self._skip == 0
+        self.between_chunks = self._skip == 0
         if self._skip == 1 and data[-1:] not in (b"\r", b""):
             return self._fail("a chunk is longer than its size says")
         return False
@@ -294,6 +305,6 @@ class ResponseFramer:
         self.malformed = text
         self.keep_alive = False
         self._done = True
-        self._between_chunks = False
+        self.between_chunks = False
         self._pending = b""
         return True

@@ -62,7 +62,11 @@ def test_a_load_process_that_is_killed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("plan", "field"),
-    [({"requests": 500}, "workload.requests"), ({"requests": 900, "concurrency": 450}, "workload.arrival.concurrency")],
+    [
+        ({"requests": 500}, "workload.requests"),
+        ({"requests": 900, "concurrency": 450}, "workload.arrival.max_concurrency"),
+        ({"requests": 900, "concurrency": 450, "offsets_ns": None}, "workload.arrival.concurrency"),
+    ],
 )
 def test_too_few_open_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plan: dict[str, int], field: str) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (100, 256))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench_runner.load.connection import IDLE, Connection
+from bench_runner.load.connection import ANCILLARY_BYTES, IDLE, READ_BYTES, SO_TIMESTAMPNS, Connection
 
 RESPONSE = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
@@ -59,18 +59,17 @@ def test_the_kernel_tells_when_a_request_left(pair: tuple[Connection, socket.soc
     assert connection.transmitted_ns() == 0
 
 
-def test_reads_are_kept_until_they_are_forgotten(pair: tuple[Connection, socket.socket]) -> None:
-    connection, _ = pair
+def test_it_rests_between_requests(pair: tuple[Connection, socket.socket]) -> None:
+    connection, peer = pair
     connection.begin(3, scheduled_ns=5)
-    assert not connection.keep(RESPONSE[:10], 100, 90)
-    assert connection.keep(RESPONSE[10:], 200, 190)
-    assert bytes(connection.body) == RESPONSE
-    assert list(connection.user_ns) == [100, 200]
-    assert list(connection.kernel_ns) == [90, 190]
-    assert list(connection.lengths) == [10, len(RESPONSE) - 10]
-    connection.forget_reads()
-    assert not connection.body
-    assert not connection.user_ns
+    peer.sendall(RESPONSE)
+    data, ancillary, _, _ = connection.recvmsg(READ_BYTES, ANCILLARY_BYTES)
+    assert data == RESPONSE
+    assert [(level, kind, len(stamp)) for level, kind, stamp in ancillary] == [(socket.SOL_SOCKET, SO_TIMESTAMPNS, 16)]
+    assert connection.framer.feed(data)
+    connection.answered = True
     connection.rest()
     assert (connection.state, connection.served) == (IDLE, 1)
-    assert connection.keep(RESPONSE, 300, 290)
+    connection.begin(4, scheduled_ns=6)
+    assert not connection.answered
+    assert connection.framer.feed(RESPONSE)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.dialects.http1 import MAX_HEAD_BYTES, MAX_LINE_BYTES, ResponseFramer
+from engines.dialects.http1 import LONGEST_READ_BYTES, MAX_HEAD_BYTES, MAX_LINE_BYTES, WHOLE_CHUNKS, ResponseFramer
 from engines.dialects.http1_response import ParsedResponse, split_response
 from tests.fakes.captures import chunked, cut, head
 
@@ -217,6 +217,67 @@ def test_the_split_of_the_reads_makes_no_difference_to_the_framer(raw: bytes, pl
         pieced.status,
         pieced.keep_alive,
     )
+
+
+def feed_quickly(framer: ResponseFramer, pieces: list[bytes]) -> tuple[bool, int]:
+    """As the load process feeds: reads that are one whole chunk are passed over. Says how many were."""
+    done, passed = False, 0
+    for piece in pieces:
+        whole = len(piece) <= LONGEST_READ_BYTES and piece.startswith(WHOLE_CHUNKS[len(piece)])
+        if framer.between_chunks and whole and piece.endswith(b"\r\n"):
+            done = False
+            passed += 1
+        else:
+            done = framer.feed(piece)
+    return done, passed
+
+
+def state(framer: ResponseFramer) -> tuple[object, ...]:
+    return (framer.malformed, framer.status, framer.keep_alive, framer.until_close, framer.between_chunks)
+
+
+#: chunk data that look like framing; chunks in every notation; sizes that lie
+DATA = st.one_of(
+    st.sampled_from([b"0\r\n\r\n", b"5\r\nhello\r\n", b"\r\n", b"data: x\n\n"]), st.binary(min_size=1, max_size=20)
+)
+CHUNKS = st.builds(
+    lambda data, form, lie: form % (len(data) + lie) + data + b"\r\n",
+    DATA,
+    st.sampled_from([b"%x\r\n", b"%x\r\n", b"%X\r\n", b"%04x\r\n", b"%x ;a=1\r\n"]),
+    st.sampled_from([0, 0, 0, 0, 0, 1, -1, 2]),
+)
+ENDS = st.sampled_from([b"", b"0\r\n\r\n", b"0\r\nt: 1\r\n\r\n", b"0\r\n\r\nmore"])
+
+
+@given(st.lists(CHUNKS, max_size=8), ENDS, st.lists(st.integers(0, 60), max_size=3))
+def test_passing_over_whole_chunks_changes_nothing(chunks: list[bytes], end: bytes, places: list[int]) -> None:
+    # Reads end where chunks do, as they nearly always do, but for a few.
+    pieces = [
+        CHUNKED_HEAD,
+        *(piece for chunk in chunks for piece in cut(chunk, places) or [chunk]),
+        *([end] if end else []),
+    ]
+    asked, passing = ResponseFramer(), ResponseFramer()
+    for k, piece in enumerate(pieces):
+        assert feed_quickly(passing, [piece])[0] == asked.feed(piece), pieces[: k + 1]
+        assert state(passing) == state(asked)
+
+
+@given(MESSES, CUTS)
+def test_passing_over_whole_chunks_changes_nothing_whatever_the_bytes(raw: bytes, places: list[int]) -> None:
+    asked, passing = ResponseFramer(), ResponseFramer()
+    pieces = cut(CHUNKED_HEAD + raw, places)
+    assert feed_quickly(passing, pieces)[0] == feed_all(asked, pieces)
+    assert state(passing) == state(asked)
+
+
+@pytest.mark.parametrize("size", [1, 9, 10, 15, 16, 255, 256, 4095])
+@pytest.mark.parametrize("form", [b"%x", b"%X"])
+def test_whole_chunks_are_passed_over(size: int, form: bytes) -> None:
+    framer = ResponseFramer()
+    chunk = form % size + b"\r\n" + b"x" * size + b"\r\n"
+    assert feed_quickly(framer, [CHUNKED_HEAD + chunk, chunk, chunk, b"0\r\n\r\n"]) == (True, 2)
+    assert framer.malformed is None
 
 
 def test_repeated_headers_are_joined() -> None:
