@@ -6,12 +6,15 @@ import json
 import re
 from typing import Any
 
+import msgspec
+
 from engines.contract import Capture, Failure, FailureKind
 from engines.dialects.http1_response import ParsedResponse
 
 MAX_MESSAGE = 500
 
-_decode = json.JSONDecoder().decode
+_decode = msgspec.json.Decoder().decode
+_decode_plainly = json.JSONDecoder().decode
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]+")
 _TITLE = re.compile(r"<title[^>]*>([^<]*)", re.IGNORECASE)
@@ -29,9 +32,17 @@ def clean(text: str, limit: int = MAX_MESSAGE) -> str:
 
 
 def parse_json(data: bytes) -> Any:
-    """The value, or `None` where it is no JSON. (`null` is no answer either.)"""
+    """The value, or `None` where it is no JSON. (`null` is no answer either.)
+
+    It is the standard library's value: what the fast decoder refuses (NaN, half a surrogate pair, numbers beyond a
+    float) the plain one decides.
+    """
     try:
-        return _decode(data.decode())
+        return _decode(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        pass
+    try:
+        return _decode_plainly(data.decode())
     except (ValueError, RecursionError):
         return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from dataclasses import dataclass, field
 
-from engines.dialects.http1 import HEAD_END, Head, chunk_size, parse_head, shown
+from engines.dialects.http1 import HEAD_END, SIZES, Head, chunk_size, parse_head, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +80,23 @@ def _split_chunks(head: Head, raw: bytes, position: int) -> ParsedResponse:
         end = raw.find(b"\r\n", position)
         if end < 0:
             break
-        size = chunk_size(raw[position:end])
+        line = raw[position:end]
+        size = SIZES.get(line) or chunk_size(line)
         if size is None:
-            malformed = f"not a chunk size: {shown(raw[position:end])}"
+            malformed = f"not a chunk size: {shown(line)}"
             break
         if size == 0:
             complete = _trailers_end(raw, end + 2)
             break
-        piece = raw[end + 2 : end + 2 + size]
+        start = end + 2
+        stop = start + size
+        piece = raw[start:stop]
         content_starts.append(content_length)
-        raw_starts.append(end + 2)
+        raw_starts.append(start)
         pieces.append(piece)
         content_length += len(piece)
-        position = end + 2 + size + 2
-        if not b"\r\n".startswith(raw[position - 2 : position]):
+        position = stop + 2
+        if not b"\r\n".startswith(raw[stop:position]):
             malformed = "a chunk is longer than its size says"
             break
     return ParsedResponse(head, b"".join(pieces), complete, malformed, content_starts, raw_starts)

@@ -21,62 +21,68 @@ from engines.dialects.reading import Tally, count, understand
 TextOf = Callable[[dict[str, Any]], str]
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """One choice of one streamed chunk."""
+@dataclass(slots=True)
+class Choice:
+    """One choice of an answer, or of one streamed chunk."""
 
-    read: int
-    choice: int
-    has_text: bool
+    index: int
+    #: generated text; "" where it has none
+    text: str
     #: number of its token ids, -1 where it has none
     ids: int
-    #: running completion tokens of its choice, -1 where the chunk has no usage
-    running: int
     #: the finish reason it brought, `None` where it brought none
     finish: str | None
+    #: the read that carried it
+    read: int
+    #: running completion tokens, -1 where its chunk has no usage
+    running: int = -1
 
 
 @dataclass(slots=True)
 class Chunks:
-    """The chunks of a stream, until it is known what their usage means."""
+    """The choices of a stream's chunks, until it is known what their usage means."""
 
-    rows: list[Chunk] = field(default_factory=list)
+    rows: list[Choice] = field(default_factory=list)
 
     def settle(self, tally: Tally) -> None:
         """Turns chunks into token events."""
-        # A server that says 0 beside every text keeps no running count.
-        is_running = all(row.running >= 0 for row in self.rows if row.has_text) and any(
-            r.running > 0 for r in self.rows
-        )
-        before: dict[int, int] = {}
-        tokens_of = []
-        for row in self.rows:
-            tokens = row.ids
-            if is_running and row.running >= 0:
-                gained = row.running - before.get(row.choice, 0)
-                before[row.choice] = row.running
-                if tokens < 0 and gained >= 0:
-                    tokens = gained
-            tokens_of.append(tokens)
+        tokens_of = self._tokens_of()
         silent = self._silent_ends(tokens_of, tally.output_tokens)
         for place, (row, tokens) in enumerate(zip(self.rows, tokens_of, strict=True)):
             if place in silent:
                 tally.add_event(row.read, 1)
-            elif row.has_text or tokens > 0:
+            elif row.text or tokens > 0:
                 tally.add_event(row.read, tokens)
+
+    def _tokens_of(self) -> list[int]:
+        """Tokens of each row, -1 unknown: its ids, else what the running count gained."""
+        # A server that says 0 beside every text keeps no running count.
+        is_running = all(row.running >= 0 for row in self.rows if row.text) and any(r.running > 0 for r in self.rows)
+        if not is_running:
+            return [row.ids for row in self.rows]
+        before: dict[int, int] = {}
+        tokens_of = []
+        for row in self.rows:
+            tokens = row.ids
+            if row.running >= 0:
+                gained = row.running - before.get(row.index, 0)
+                before[row.index] = row.running
+                if tokens < 0 and gained >= 0:
+                    tokens = gained
+            tokens_of.append(tokens)
+        return tokens_of
 
     def _silent_ends(self, tokens_of: list[int], counted: int | None) -> set[int]:
         """Chunks that end a choice with a token that has no text, such as EOS: the one token an event is missing for.
 
         Where chunks do not tell their tokens, an end at the length asked for proves none: a chunk may have had two.
         """
-        events = [t for row, t in zip(self.rows, tokens_of, strict=True) if row.has_text or t > 0]
-        known = -1 not in events
-        ends = {
-            place
-            for place, (row, tokens) in enumerate(zip(self.rows, tokens_of, strict=True))
-            if not row.has_text and tokens < 0 and row.finish and (known or row.finish in EARLY_STOPS)
-        }
+        ends = {place for place, row in enumerate(self.rows) if row.finish and not row.text and tokens_of[place] < 0}
+        if not ends:
+            return ends
+        events = [t for row, t in zip(self.rows, tokens_of, strict=True) if row.text or t > 0]
+        if -1 in events:
+            ends = {place for place in ends if self.rows[place].finish in EARLY_STOPS}
         missing = (counted or 0) - sum(1 if tokens < 0 else tokens for tokens in events)
         return ends if events and len(ends) == missing else set()
 
@@ -92,25 +98,26 @@ def decode_openai(capture: Capture, delta_text: TextOf, answer_text: TextOf) -> 
     chunks = Chunks()
 
     def take_event(tally: Tally, value: dict[str, Any], read: int) -> None:
-        choices = _choices(tally, value, delta_text)
+        choices = _choices(tally, value, delta_text, read)
         usage = _take_usage(tally, value)
-        running = -1 if usage is None or len(choices) != 1 else usage
-        chunks.rows += [Chunk(read, index, bool(text), ids, running, reason) for index, text, ids, reason in choices]
+        if usage is not None and len(choices) == 1:
+            choices[0].running = usage
+        chunks.rows += choices
 
     def take_answer(tally: Tally, value: dict[str, Any], read: int) -> None:
-        choices = _choices(tally, value, answer_text)
+        choices = _choices(tally, value, answer_text, read)
         _take_usage(tally, value)
         tokens = tally.output_tokens
         if tokens is None:
-            tokens = sum(choice[2] for choice in choices) if all(choice[2] >= 0 for choice in choices) else -1
-        if tokens > 0 or any(choice[1] for choice in choices):
+            tokens = sum(choice.ids for choice in choices) if all(choice.ids >= 0 for choice in choices) else -1
+        if tokens > 0 or any(choice.text for choice in choices):
             tally.add_event(read, tokens)
 
     return understand(capture, take_event, take_answer, chunks.settle)
 
 
-def _choices(tally: Tally, value: dict[str, Any], text_of: TextOf) -> list[tuple[int, str, int, str | None]]:
-    """(index, generated text, number of token ids or -1, finish reason) of each choice, tallied."""
+def _choices(tally: Tally, value: dict[str, Any], text_of: TextOf, read: int) -> list[Choice]:
+    """The choices of an answer or a chunk, tallied."""
     model = value.get("model")
     if isinstance(model, str) and model:
         tally.model = model
@@ -133,7 +140,7 @@ def _choices(tally: Tally, value: dict[str, Any], text_of: TextOf) -> list[tuple
         tally.add_finish(index, reason)
         ids = choice.get("token_ids")
         counted = _take_ids(tally, ids) if isinstance(ids, list) else -1
-        found.append((index, text, counted, reason if isinstance(reason, str) and reason else None))
+        found.append(Choice(index, text, counted, reason if isinstance(reason, str) and reason else None, read))
     return found
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import accumulate
+from operator import eq
 from typing import Any
 
 from engines.contract import Capture, Completion, Failure, FailureKind
@@ -61,8 +62,9 @@ class Tally:
 
     def add_finish(self, choice: int, reason: Any) -> None:
         """What a choice says of its end; anything but a text that says something is not an end yet."""
-        said = clean(reason, 100) if isinstance(reason, str) else ""
-        self.finish_reasons[choice] = said or self.finish_reasons.get(choice)
+        said = clean(reason, 100) if reason and isinstance(reason, str) else None
+        if said or choice not in self.finish_reasons:
+            self.finish_reasons[choice] = said or None
 
     def add_text(self, choice: int, text: str) -> None:
         """More generated text of one choice."""
@@ -125,12 +127,38 @@ class Reads:
         """The read that carried the content byte before `content_end`."""
         return max(0, min(bisect_left(self._ends, self._parsed.raw_end(content_end)), self._last))
 
+    def find_all(self, content_ends: Iterable[int]) -> list[int]:
+        """The same of many, which come in rising order."""
+        starts, raw_starts, ends = self._parsed.content_starts, self._parsed.raw_starts, self._ends
+        last_piece, last_read = len(starts) - 1, self._last
+        piece = read = 0
+        found = []
+        for content_end in content_ends:
+            while piece < last_piece and starts[piece + 1] < content_end:
+                piece += 1
+            raw_end = raw_starts[piece] + content_end - starts[piece]
+            while read < last_read and ends[read] < raw_end:
+                read += 1
+            found.append(read)
+        return found
+
     def stamp_ns(self, read: int) -> tuple[int, bool]:
         """The read's stamp, and whether the kernel gave it."""
         if self._last < 0:
             return self._capture.ended_ns, False
         kernel = self._capture.read_kernel_ns[read]
         return (kernel, True) if kernel > 0 else (self._capture.read_user_ns[read], False)
+
+    def stamps_ns(self, reads: list[int]) -> tuple[array[int], int]:
+        """The stamps of many reads, and how many of them the kernel gave."""
+        if self._last < 0:
+            return array("q", [self._capture.ended_ns] * len(reads)), 0
+        kernel = self._capture.read_kernel_ns
+        stamps = [kernel[read] for read in reads]
+        if min(stamps, default=0) > 0:
+            return array("q", stamps), len(stamps)
+        both = [self.stamp_ns(read) for read in reads]
+        return array("q", [stamp for stamp, _ in both]), sum(from_kernel for _, from_kernel in both)
 
     @property
     def last(self) -> int:
@@ -140,7 +168,8 @@ class Reads:
 
 def read_stream(tally: Tally, parsed: ParsedResponse, reads: Reads, take: TakeEvent) -> None:
     """Walks the events of a stream, up to `[DONE]`."""
-    for event in parse_events(parsed.content):
+    events = list(parse_events(parsed.content))
+    for event, read in zip(events, reads.find_all(event.end for event in events), strict=True):
         if event.data == b"[DONE]":
             return
         value = parse_json(event.data)
@@ -149,7 +178,7 @@ def read_stream(tally: Tally, parsed: ParsedResponse, reads: Reads, take: TakeEv
             if failure is not None:
                 tally.error = tally.error or failure
                 continue
-            take(tally, value, reads.find(event.end))
+            take(tally, value, read)
         elif event.whole:
             tally.malformed = tally.malformed or f"an event is not a JSON object: {shown(event.data)}"
         else:
@@ -209,9 +238,7 @@ def _count_by_headers(tally: Tally, parsed: ParsedResponse) -> None:
 def conclude(capture: Capture, parsed: ParsedResponse, reads: Reads, tally: Tally) -> Completion:
     """Stamps for what was tallied, and the failure that counts."""
     stamps, clock = _stamps(reads, tally.event_reads)
-    shared = array("b", [0] * len(stamps))
-    for k in range(1, len(stamps)):
-        shared[k] = tally.event_reads[k] == tally.event_reads[k - 1]
+    shared = array("b", map(eq, tally.event_reads, [-1, *tally.event_reads]))
     whole = capture.ended == "complete" and not parsed.until_close and capture.body
     reason = tally.finish_reason
     return Completion(
@@ -235,12 +262,7 @@ def conclude(capture: Capture, parsed: ParsedResponse, reads: Reads, tally: Tall
 
 def _stamps(reads: Reads, event_reads: list[int]) -> tuple[array[int], str]:
     """Each event's stamp, and which clock they are from."""
-    stamps = array("q")
-    kernel_stamps = 0
-    for read in event_reads:
-        stamp, from_kernel = reads.stamp_ns(read)
-        stamps.append(stamp)
-        kernel_stamps += from_kernel
+    stamps, kernel_stamps = reads.stamps_ns(event_reads)
     if not stamps:
         return stamps, ""
     if kernel_stamps in (0, len(stamps)):

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 _LINE = re.compile(rb"([^\r\n]*)(\r\n|\n|\r|\Z)")
+#: nearly every event: one line of data and the empty line behind it
+_PLAIN = re.compile(rb"data: ?([^\r\n]*)(?:(\n)\n|(\r\n)\r\n)")
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -33,12 +35,19 @@ def parse_events(content: bytes) -> Iterator[Event]:
     name = b""
     end = 0
     whole = True
-    start = len(_BOM) if content.startswith(_BOM) else 0
-    for match in _LINE.finditer(content, start):
+    position = len(_BOM) if content.startswith(_BOM) else 0
+    while position < len(content):
+        if not data and not name and (match := _PLAIN.match(content, position)):
+            yield Event(match[1], match.end(match.lastindex or 1), b"", True)
+            position = match.end()
+            continue
+        match = _LINE.match(content, position)
+        assert match is not None  # an empty line at least
+        position = match.end()
         line, ending = match.groups()
         if line.startswith(b"data:"):
             data.append(line[6:] if line.startswith(b"data: ") else line[5:])
-            end, whole = match.end(), bool(ending)
+            end, whole = position, bool(ending)
         elif not line:
             if data:
                 yield Event(b"\n".join(data), end, name, whole)
@@ -46,7 +55,7 @@ def parse_events(content: bytes) -> Iterator[Event]:
             name = b""
         elif line == b"data":
             data.append(b"")
-            end, whole = match.end(), bool(ending)
+            end, whole = position, bool(ending)
         elif line.startswith(b"event:"):
             name = line[6:].strip()
     if data:
