@@ -55,6 +55,8 @@ from engines.dialects.http1 import WHOLE_CHUNKS
 #: the tally is published, and the spool written, this often
 TICK_NS = 250_000_000
 EPOLLIN = select.EPOLLIN
+#: a read of so many bytes does not wait for others to be written with it
+LARGE_READ_BYTES = 8_192
 #: events taken at once: between two batches the schedule is looked at
 MAX_EVENTS = 64
 
@@ -328,6 +330,8 @@ class Generator:
         if data:
             connection.answered = True
             self._spool.reads.append((position, now, ancillary, data))
+            if len(data) >= LARGE_READ_BYTES:
+                self._spool.flush(self._tally.offset_ns)
             if connection.framer.feed(data):
                 malformed = connection.framer.malformed
                 self._finish(connection, MALFORMED if malformed else COMPLETE, now, malformed or "")
