@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from shutil import which
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -149,10 +151,15 @@ def print_demo(report: dict[str, Any], data: Path) -> None:
         console.print(f"The published table says of itself: {note}.", highlight=False)
     console.print("\nWhere to look next:", highlight=False)
     database = f"sqlite:///{data}/enginebench.sqlite"
-    console.print(f"  ENGINEBENCH_DATABASE_URL={database} enginebench serve", highlight=False, soft_wrap=True)
+    console.print(f"  ENGINEBENCH_DATABASE_URL={database} {_program()} serve", highlight=False, soft_wrap=True)
     for job_id in report["jobs"]:
         console.print(f"  curl http://127.0.0.1:8700/v1/jobs/{job_id}", highlight=False, soft_wrap=True)
     console.print("  http://127.0.0.1:8700/docs   /v1/runs   /v1/references   /metrics", highlight=False)
+
+
+def _program() -> str:
+    """How this was started, where the bare name would not be found."""
+    return "enginebench" if which("enginebench") else sys.argv[0]
 
 
 def _published_table(published: list[dict[str, Any]]) -> Any:

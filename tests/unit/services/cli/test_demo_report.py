@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import httpx
+import pytest
 
-from services.cli.demo_report import build_report
+from services.cli.demo_report import build_report, print_demo
 
 CELL = {
     "target": "a", "engine": "vllm", "model": "m", "workload": "w", "simulated": True, "repeats": 3, "metrics": {},
@@ -46,3 +48,16 @@ def test_a_row_rests_on_all_runs_of_its_cell_however_many_pages_they_fill() -> N
     assert row["total_input_tokens"] == 20
     assert row["total_output_tokens"] is None
     assert row["validity"] == "MIXED"
+
+
+@pytest.mark.parametrize(("path", "program"), [("", ".venv/bin/enginebench"), ("bin", "enginebench")])
+def test_the_command_it_names_is_one_that_is_found(
+    path: str, program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = tmp_path / "bin" / "enginebench"
+    command.parent.mkdir()
+    command.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / path))
+    monkeypatch.setattr("sys.argv", [".venv/bin/enginebench", "demo"])
+    print_demo({"jobs": [], "rows": [], "published": []}, Path("data"))
+    assert f"=sqlite:///data/enginebench.sqlite {program} serve\n" in capsys.readouterr().out
