@@ -130,7 +130,7 @@ def _trouble(
     if capture.ended == "connect":
         return _unavailable(
             FailureKind.CONNECT,
-            f"nothing answers at {url}: {capture.error}; start the server, or mend reach.url",
+            f"nothing answers at {url}: {capture.error}; {_connect_mend(capture.error)}",
         )
     if capture.ended == "timeout":
         seen = "did not accept a connection" if capture.sent_ns == 0 else "did not finish a short generation"
@@ -152,6 +152,15 @@ def _trouble(
             FailureKind.INCOMPLETE, f"{route} answered without generating anything; see the server's log"
         )
     return None
+
+
+def _connect_mend(error: str) -> str:
+    """What to do about a connection that did not come to be; TLS has troubles of its own."""
+    if "CERTIFICATE_VERIFY_FAILED" in error:
+        return "its certificate is not trusted: name its authority's file in SSL_CERT_FILE, or mend reach.url"
+    if "SSL" in error:
+        return "it does not speak TLS as we do: mend reach.url (http:// where it speaks none)"
+    return "start the server, or mend reach.url"
 
 
 def _refused(response: ParsedResponse, origin: Origin, dialect: Dialect) -> TargetUnavailable | None:

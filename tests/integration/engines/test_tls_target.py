@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
+import threading
 from pathlib import Path
 
 import pytest
@@ -60,3 +62,24 @@ def test_a_certificate_that_nobody_vouches_for(tmp_path: Path, tls: ssl.SSLConte
         assert server.asked == []
     assert error.value.failure is not None
     assert error.value.failure.kind is FailureKind.CONNECT
+    assert "name its authority's file in SSL_CERT_FILE" in str(error.value)
+
+
+def test_a_server_that_speaks_no_tls(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as plain:
+        answerer = threading.Thread(target=_answer_plainly, args=(plain,))
+        answerer.start()
+        spec = TargetSpec(
+            engine="openai", model="tiny", reach=Attached(url=f"https://localhost:{plain.getsockname()[1]}")
+        )
+        refused = pytest.raises(TargetUnavailable, match=r"mend reach\.url \(http:// where it speaks none\)")
+        with refused, open_target(spec, Site(tmp_path)):
+            pass
+        answerer.join()
+
+
+def _answer_plainly(listener: socket.socket) -> None:
+    connection, _ = listener.accept()
+    with connection:
+        connection.recv(4096)
+        connection.sendall(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n")
