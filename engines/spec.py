@@ -18,6 +18,22 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _base_url(url: str) -> str:
+    """A base URL without its trailing slash; raises ValueError for anything else."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be an http:// or https:// URL with a host, such as http://127.0.0.1:8000")
+    if parts.username or parts.password:
+        raise ValueError("must not carry credentials; name the variable that holds the token in api_key_env")
+    if parts.query or parts.fragment:
+        raise ValueError("must be a base URL without query or fragment")
+    try:
+        _ = parts.port
+    except ValueError:
+        raise ValueError("has a port that is not a number from 0 to 65535") from None
+    return url.rstrip("/")
+
+
 class Attached(Spec):
     """A server that somebody else runs."""
 
@@ -26,21 +42,23 @@ class Attached(Spec):
     #: name of the secret that holds the bearer token; the value itself never enters a spec
     api_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)] | None = None
 
-    @field_validator("url")
-    @classmethod
-    def _is_a_base_url(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("must be an http:// or https:// URL with a host, such as http://127.0.0.1:8000")
-        if parts.username or parts.password:
-            raise ValueError("must not carry credentials; name the variable that holds the token in api_key_env")
-        if parts.query or parts.fragment:
-            raise ValueError("must be a base URL without query or fragment")
-        try:
-            _ = parts.port
-        except ValueError:
-            raise ValueError("has a port that is not a number from 0 to 65535") from None
-        return url.rstrip("/")
+    _is_a_base_url = field_validator("url")(_base_url)
+
+
+class Container(Spec):
+    """A server in a container that is there already: the worker starts it for the run, and stops it after."""
+
+    kind: Literal["container"] = "container"
+    #: its name, as the Docker Engine knows it
+    container: Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]*$", max_length=128)]
+    #: where it listens once it runs
+    url: Annotated[str, Field(max_length=2000, examples=["http://vllm-qwen2.5-7b:8000"])]
+    #: longest wait for the first real generation
+    ready_timeout_s: Annotated[float, Field(gt=0, le=7200)] = 1800.0
+    #: from SIGTERM to SIGKILL
+    stop_timeout_s: Annotated[float, Field(ge=0, le=600)] = 30.0
+
+    _is_a_base_url = field_validator("url")(_base_url)
 
 
 class Launched(Spec):

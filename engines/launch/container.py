@@ -1,0 +1,249 @@
+"""An engine in a container that somebody else created: started for a run, watched, stopped; alone on its card.
+
+run_container ─▶ stop whoever else is on the card ─▶ start ─▶ (the run) ─▶ stop ─▶ see that it is gone
+
+Compose creates the containers and gives each a label with what it occupies, such as `enginebench.resources: gpu:0`. The
+run holds the lease of that card, so whatever else of this project runs there is nobody's turn, and is stopped first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engines.clock import monotonic_ns
+from engines.errors import LaunchFailed, TargetRefused
+from engines.launch.container_api import ContainerState, DockerClient
+from engines.launch.keeper import started_at
+from engines.launch.orphans import boot_id, launches_folder
+from engines.spec import Container
+
+log = logging.getLogger(__name__)
+
+#: Label of a container: what it occupies, comma-separated.
+RESOURCES_LABEL = "enginebench.resources"
+#: Label of a container whose model folder has an end-of-sequence id that is never sampled.
+OVERLAY_LABEL = "enginebench.overlay"
+
+#: From SIGTERM to SIGKILL of a container that is not this run's.
+GRACE_S = 30.0
+
+#: Not flags of the engine: where programs and libraries are, and what is secret by its name.
+_NOT_FLAGS = re.compile(r"PATH\Z|HOME\Z|TOKEN(?!IZERS_)|KEY|SECRET|PASSW|CREDENTIAL|AUTH|COOKIE", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchedContainer:
+    """A started engine. It may not be listening yet."""
+
+    docker: DockerClient
+    name: str
+    started_ns: int
+    #: as it was just after its start
+    state: ContainerState
+
+    @property
+    def exit_code(self) -> int | None:
+        """`None` while it runs, or where the Docker Engine does not answer."""
+        try:
+            state = self.docker.inspect(self.name)
+        except LaunchFailed:
+            return None
+        return None if state.running else state.exit_code
+
+    @property
+    def pid(self) -> None:
+        """Its processes are not this host's to name."""
+        return
+
+    def log_tail(self) -> str:
+        """The last lines it wrote since this start, at most 8 KiB, and whether it was killed for its memory."""
+        try:
+            tail = self.docker.log_tail(self.name, self.state.started_s)
+            state = self.docker.inspect(self.name)
+        except LaunchFailed as error:
+            return f"(no log: {error})"
+        killed = "\n(killed: it used more memory than its limit)" if state.out_of_memory else ""
+        return tail + killed
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Its command line, then its variables; none that is secret by its name."""
+        variables = sorted(one for one in self.state.environment if not _NOT_FLAGS.search(one.partition("=")[0]))
+        return (*self.state.command, *variables)
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What it was made of, for the Environment."""
+        return {"container": self.name, "image": self.state.image, "image_digest": self.state.image_id}
+
+
+@contextlib.contextmanager
+def run_container(
+    reach: Container, docker_url: str | None, allowed: Sequence[str], state_dir: Path, *, overlay: bool = False
+) -> Iterator[LaunchedContainer]:
+    """Starts the container afresh, alone on what it occupies; on leaving, stops it.
+
+    Args:
+        reach: which, and where it listens.
+        docker_url: the Docker Engine; `None`: this host starts no containers.
+        allowed: names of the containers that may be started here; those of one card are stopped for each other.
+        state_dir: where the record goes by which a killed worker's container is found.
+        overlay: it must serve an overlay, whose end-of-sequence id is never sampled.
+
+    Raises:
+        TargetRefused: it may not be started here, or serves no overlay where one is wanted.
+        LaunchFailed: the Docker Engine has no such container, or could not start it.
+    """
+    if docker_url is None or reach.container not in allowed:
+        raise TargetRefused(
+            f"this service does not start the container {reach.container!r}; list it in ENGINEBENCH_CONTAINERS and set"
+            " ENGINEBENCH_DOCKER_URL, or attach to a running server",
+            field="reach.container",
+        )
+    with DockerClient(docker_url) as docker:
+        state = docker.inspect(reach.container)
+        if overlay and state.labels.get(OVERLAY_LABEL) != "true":
+            raise TargetRefused(
+                f"the overlay protocol needs a container that serves an overlay: {reach.container!r} has no label"
+                f" {OVERLAY_LABEL}: true; choose one that has it, or another lengths protocol",
+                field="reach.container",
+            )
+        clear_resources(docker, state, allowed)
+        record = _write_record(state_dir, docker_url, reach)
+        try:
+            started_ns = monotonic_ns()
+            docker.start(reach.container)
+            yield LaunchedContainer(docker, reach.container, started_ns, docker.inspect(reach.container))
+        finally:
+            if _end(docker, reach.container, reach.stop_timeout_s):
+                record.unlink(missing_ok=True)
+
+
+def clear_resources(docker: DockerClient, state: ContainerState, allowed: Sequence[str]) -> tuple[str, ...]:
+    """Stops every running container that occupies what this one does, itself included. Their names.
+
+    Raises:
+        LaunchFailed: one could not be stopped; nothing may be started beside it.
+    """
+    wanted = resources_of(state)
+    stopped = []
+    for name in dict.fromkeys((state.name, *allowed)):
+        other = state if name == state.name else _seen(docker, name)
+        if other is not None and other.running and (name == state.name or wanted & resources_of(other)):
+            log.warning("container stopped, for it is another's turn", extra={"container": name, "turn": state.name})
+            stop_for_good(docker, name, GRACE_S)
+            stopped.append(name)
+    return tuple(stopped)
+
+
+def resources_of(state: ContainerState) -> frozenset[str]:
+    """What a container occupies, by its label."""
+    return frozenset(one.strip() for one in state.labels.get(RESOURCES_LABEL, "").split(",") if one.strip())
+
+
+def stop_for_good(docker: DockerClient, name: str, timeout_s: float) -> None:
+    """SIGTERM, after a while SIGKILL, and a look whether it is gone.
+
+    Raises:
+        LaunchFailed: it is still there, or the Docker Engine does not say.
+    """
+    # A stop that got no answer may have stopped it, and one without a grace kills.
+    with contextlib.suppress(LaunchFailed):
+        docker.stop(name, timeout_s)
+    if docker.inspect(name).running:
+        docker.stop(name, 0.0)
+        if docker.inspect(name).running:
+            raise LaunchFailed(f"the container {name!r} cannot be stopped", field="reach.container")
+
+
+def reap_containers(state_dir: Path) -> int:
+    """Stops the containers that killed workers left running, by their records. How many.
+
+    A record whose Docker Engine does not answer stays, for the next time.
+    """
+    reaped = 0
+    for path in sorted(launches_folder(state_dir).glob("*.container")):
+        record = _read(path)
+        if record is None:
+            path.unlink(missing_ok=True)
+            continue
+        if _lives(record):
+            continue
+        try:
+            with DockerClient(record["docker"]) as docker:
+                left = docker.inspect(record["container"]).running
+                if left:
+                    stop_for_good(docker, record["container"], record["stop_timeout_s"])
+        except LaunchFailed as error:
+            log.warning("an earlier life's container may still run", extra={"reason": str(error)})
+            continue
+        reaped += left
+        path.unlink(missing_ok=True)
+    return reaped
+
+
+def _seen(docker: DockerClient, name: str) -> ContainerState | None:
+    """A container of the list; `None` where it was never created, or nobody may look."""
+    try:
+        return docker.inspect(name)
+    except LaunchFailed:
+        return None
+
+
+def _end(docker: DockerClient, name: str, timeout_s: float) -> bool:
+    """True once it is gone. It does not raise: a run that was measured stays measured, and the record stays too."""
+    try:
+        stop_for_good(docker, name, timeout_s)
+    except LaunchFailed as error:
+        log.error("container left running", extra={"container": name, "reason": str(error)})
+        return False
+    return True
+
+
+def _write_record(state_dir: Path, docker_url: str, reach: Container) -> Path:
+    """Says whose container it is, before it runs."""
+    path = launches_folder(state_dir) / f"{uuid.uuid4().hex[:12]}.container"
+    record = {
+        "boot": boot_id(),
+        "owner": [os.getpid(), started_at(os.getpid())],
+        "docker": docker_url,
+        "container": reach.container,
+        "stop_timeout_s": reach.stop_timeout_s,
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_suffix(".new")
+        fresh.write_text(json.dumps(record))
+        fresh.replace(path)
+    except OSError as error:
+        raise LaunchFailed(
+            f"no container can be started from {path.parent}: {error.strerror}; mend the folder or disk"
+        ) from None
+    return path
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """A whole record; `None` where it is not one of ours."""
+    try:
+        record = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    whole = isinstance(record, dict) and {"boot", "owner", "docker", "container", "stop_timeout_s"} <= record.keys()
+    return record if whole else None
+
+
+def _lives(record: dict[str, Any]) -> bool:
+    """The worker that started it is still there. A process id means nothing in another boot, or with another start."""
+    owner = record["owner"]
+    if record["boot"] != boot_id() or not isinstance(owner, list) or len(owner) != 2:
+        return False
+    return owner[1] is not None and isinstance(owner[0], int) and started_at(owner[0]) == owner[1]
