@@ -1,0 +1,214 @@
+"""Compare: engines on the same work, the newest job of each, like held against like."""
+
+# ruff: noqa: S608 - every part of the SQL is ours, and Grafana quotes what a person chooses
+from __future__ import annotations
+
+from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
+
+from bench_runner.references.published import load_references
+from dashboards.source.frame import frame, from_postgres
+from dashboards.source.panels import TOKENS_PER_S, About, Made, bars, curve, override, points, rows
+from dashboards.source.queries import Sql
+
+NOTHING = "No VALID run of this model, workload, hardware and precision in the chosen time."
+KIND = "CASE WHEN simulated THEN 'simulated' ELSE 'real' END"
+#: A sweep's points have names of their own, "chat@concurrency=8".
+WORK = "regexp_replace(workload, '@.*$', '')"
+
+#: One row a run: of each target and piece of work, the newest job's VALID runs. Only these are looked into.
+CHOSEN = f"""
+WITH like_runs AS (
+  SELECT runs.*, {KIND} AS kind, {WORK} AS work,
+         engine || ' · ' || target || CASE WHEN simulated THEN ' (simulated)' ELSE '' END AS name,
+         first_value(job_id) OVER (PARTITION BY engine, target, workload_digest ORDER BY ended_at DESC) AS newest
+  FROM runs
+  WHERE validity = 'VALID' AND $__timeFilter(ended_at) AND model IN (${{model:sqlstring}})
+    AND {WORK} IN (${{workload:sqlstring}}) AND coalesce(hardware, 'unknown') IN (${{hardware:sqlstring}})
+    AND coalesce(precision, 'unknown') IN (${{precision:sqlstring}}) AND {KIND} IN (${{kind:sqlstring}})
+), chosen AS (
+  SELECT l.*, (d.result #>> '{{summary,output_tokens_per_s_per_gpu}}')::float8 AS per_gpu,
+         (d.result #>> '{{summary,tokens_per_s_per_user,p50}}')::float8 AS per_user,
+         coalesce((d.spec #>> '{{workload,arrival,concurrency}}')::int, l.requests) AS concurrency,
+         d.spec #>> '{{workload,output_tokens,tokens}}' AS tokens_a_prompt
+  FROM like_runs l JOIN documents d ON d.run_id = l.id
+  WHERE l.job_id = l.newest
+)"""
+
+
+def compare() -> Dashboard:
+    """The dashboard that holds engines against each other."""
+    dashboard = frame(
+        "compare",
+        "Compare",
+        "Engines on the same work: VALID runs only, of each target the newest job. The variables hold everything else "
+        "equal; the API's /v1/compare says what still differs.",
+        "now-30d",
+        "5m",
+    )
+    for name, label, sql, several in VARIABLES:
+        dashboard.with_variable(from_postgres(name, label, sql, several))
+    dashboard.with_row(Row("Throughput against interactivity"))
+    dashboard.with_panel(throughput_interactivity())
+    dashboard.with_row(Row("The same work, side by side"))
+    for panel in (seed_table(), execution_time(), roofline()):
+        dashboard.with_panel(panel)
+    dashboard.with_row(Row("Held against published figures"))
+    return dashboard.with_panel(against_published()).with_panel(published_table())
+
+
+_FROM_LATEST = "FROM latest_runs l JOIN runs r ON r.id = l.run_id"
+#: Name, label, query, several at once. What must be alike is chosen one at a time.
+VARIABLES = (
+    ("model", "Model", "SELECT DISTINCT model FROM latest_runs ORDER BY 1", False),
+    ("workload", "Workload", f"SELECT DISTINCT {WORK} FROM latest_runs ORDER BY 1", False),
+    ("hardware", "Hardware", f"SELECT DISTINCT coalesce(r.hardware, 'unknown') {_FROM_LATEST} ORDER BY 1", False),
+    ("precision", "Precision", f"SELECT DISTINCT coalesce(r.precision, 'unknown') {_FROM_LATEST} ORDER BY 1", False),
+    ("kind", "Real or simulated", f"SELECT DISTINCT {KIND} FROM latest_runs ORDER BY 1", False),
+)
+
+
+def throughput_interactivity() -> Made:
+    about = About(
+        "Output tokens per second per GPU against tokens per second per user",
+        TOKENS_PER_S,
+        "Up and to the right is better. A line a target, a point a concurrency: the mean over the repeats of what one "
+        "GPU gives, over what one reader sees (median request). The small dots are the repeats themselves, which "
+        "stand in for whiskers; hollow points are simulated.",
+        NOTHING,
+        width=24,
+        height=14,
+    )
+    x, y = "tokens/s per user", "output tokens/s per GPU"
+    mean = f"""{CHOSEN}
+SELECT name AS series, avg(per_user) AS "{x}", avg(per_gpu) AS "{y}"
+FROM chosen WHERE per_user IS NOT NULL GROUP BY name, workload_digest, concurrency ORDER BY name, concurrency"""
+    repeats = f"""{CHOSEN}
+SELECT name || ', repeats' AS series, per_user AS "{x}", per_gpu AS "{y}"
+FROM chosen WHERE per_user IS NOT NULL ORDER BY name, concurrency, ended_at"""
+    made = curve(about, Sql(mean), Sql(repeats, ref="B"), x=x, y=y, group="series")
+    override(made, "byRegexp", r"/\(simulated\)/", custom__fillOpacity=0)
+    override(made, "byRegexp", "/repeats/", custom__show="points", custom__pointSize={"fixed": 3})
+    override(made, "byName", x, custom__axisLabel=x)
+    return made
+
+
+def seed_table() -> Made:
+    about = About(
+        "Engines side by side",
+        "short",
+        "The columns of the published tables, as the mean over the repeats of the newest job, ± their standard "
+        "deviation. One repeat has none.",
+        NOTHING,
+        width=24,
+    )
+    spread = [("input_tokens_per_s", "input tokens/s"), ("output_tokens_per_s", "output tokens/s")]
+    spread += [("duration_s", "execution time"), ("ttft_p50_s", "TTFT p50"), ("tpot_p50_s", "TPOT p50")]
+    columns = ", ".join(f'avg({column}) AS "{label}", stddev_samp({column}) AS "{label} ±"' for column, label in spread)
+    sql = f"""{CHOSEN}
+SELECT name AS "engine · target", workload, count(*) AS repeats, max(requests) AS "num prompts",
+       max(tokens_a_prompt) AS "max tokens per prompt", avg(total_input_tokens) AS "total input tokens",
+       avg(total_output_tokens) AS "total output tokens", {columns}, avg(roofline_ratio) AS "roofline ratio"
+FROM chosen GROUP BY name, workload, workload_digest ORDER BY name, workload"""
+    units = {label: TOKENS_PER_S if column.endswith("tokens_per_s") else "s" for column, label in spread}
+    units |= {f"{label} ±": unit for label, unit in units.items()} | {"roofline ratio": "percentunit"}
+    return rows(about, Sql(sql), units=units)
+
+
+def execution_time() -> Made:
+    about = About(
+        "Execution time",
+        "s",
+        "First request sent to last token: the mean over the repeats, with the quickest and the slowest.",
+        NOTHING,
+    )
+    sql = f"""{CHOSEN}
+SELECT name || ' ' || workload AS target, min(duration_s) AS quickest, avg(duration_s) AS mean,
+       max(duration_s) AS slowest
+FROM chosen GROUP BY name, workload ORDER BY 1"""
+    return bars(about, Sql(sql), "target")
+
+
+def roofline() -> Made:
+    about = About(
+        "Roofline ratio",
+        "percentunit",
+        "Least time the hardware allows for the work over the time taken: the share of what is possible at all. Of a "
+        "simulated engine it is an input, not a finding. Empty where model or hardware is not known.",
+        "No run with a model and hardware that are known.",
+    )
+    sql = f"""{CHOSEN}
+SELECT name || ' ' || workload AS target, avg(roofline_ratio) AS "of the possible"
+FROM chosen WHERE roofline_ratio IS NOT NULL GROUP BY name, workload ORDER BY 1"""
+    return bars(about, Sql(sql), "target")
+
+
+def against_published() -> Made:
+    about = About(
+        "Output tokens per second of each run, with the published figures as lines",
+        TOKENS_PER_S,
+        "A point a VALID run. The dashed lines are what was published for the same model: see beside it for which "
+        "work, hardware and precision, which seldom are all the same.",
+        NOTHING,
+    )
+    runs = f"""{CHOSEN}
+SELECT ended_at AS time, output_tokens_per_s AS value, name AS metric FROM chosen ORDER BY ended_at"""
+    lines = f"""{published_rows()}
+SELECT moment AS time, rate AS value, 'published: ' || engine || ' ' || coalesce(label, '') AS metric
+FROM published, (VALUES ($__timeFrom()::timestamptz), ($__timeTo()::timestamptz)) AS t(moment)
+WHERE model IN (${{model:sqlstring}}) ORDER BY 1"""
+    made = points(about, Sql(runs, "time_series"), Sql(lines, "time_series", "B"))
+    dashed = {"fill": "dash", "dash": [10, 10]}
+    override(made, "byRegexp", "/published/", custom__lineStyle=dashed, custom__showPoints="never")
+    return made
+
+
+def published_table() -> Made:
+    about = About(
+        "Published figures",
+        "short",
+        "What others have published for this model, as their tables have it. Their own inconsistencies are told at "
+        "/v1/references.",
+        "Nothing published is known for this model.",
+    )
+    sql = f"""{published_rows()}
+SELECT engine, hardware, precision, workload, label AS work, input_rate AS "input tokens/s",
+       rate AS "output tokens/s", duration_s AS "execution time", source
+FROM published WHERE model IN (${{model:sqlstring}}) ORDER BY engine, precision, rate DESC"""
+    units = {"input tokens/s": TOKENS_PER_S, "output tokens/s": TOKENS_PER_S, "execution time": "s"}
+    return rows(about, Sql(sql), units=units)
+
+
+def published_rows() -> str:
+    """A table `published` of the figures that this version knows."""
+    values = ",\n  ".join(
+        "({})".format(
+            ", ".join(
+                _literal(value)
+                for value in (
+                    row.engine,
+                    row.model,
+                    row.hardware,
+                    row.precision,
+                    row.workload,
+                    None if row.input_tokens_per_prompt is None else f"{row.input_tokens_per_prompt} tokens in",
+                    row.input_tokens_per_s,
+                    row.output_tokens_per_s,
+                    row.duration_s,
+                    row.source,
+                )
+            )
+        )
+        for row in load_references()
+    )
+    columns = "engine, model, hardware, precision, workload, label, input_rate, rate, duration_s, source"
+    return f"WITH published ({columns}) AS (VALUES\n  {values}\n)"
+
+
+def _literal(value: str | float | None) -> str:
+    match value:
+        case None:
+            return "NULL"
+        case str():
+            return "'{}'".format(value.replace("'", "''"))
+        case _:
+            return f"{value}::float8"

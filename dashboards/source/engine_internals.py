@@ -1,0 +1,155 @@
+"""Engine internals: what vLLM and TGI say of themselves, the same panels under the same names."""
+
+# ruff: noqa: S608 - every part of the SQL is ours, and Grafana quotes what a person chooses
+from __future__ import annotations
+
+from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
+
+from dashboards.source.frame import frame, from_postgres, from_prometheus
+from dashboards.source.panels import ANY_IS_BAD, NEEDS_GPU, TOKENS_PER_S, About, Made, along, lines
+from dashboards.source.queries import Sql, over_time
+
+CHOSEN = 'engine=~"$engine", model=~"$model"'
+NONE = "No engine that exports it is up."
+LEGEND = "{{engine}} · {{model}}"
+COUNTED = "Over ten seconds; vLLM counts as it goes, TGI a whole request when it ends."
+ONLY_VLLM = "TGI does not export it."
+
+
+def engine_internals() -> Dashboard:
+    """The dashboard of the engines' own metrics, live and as a run kept them."""
+    dashboard = frame(
+        "engine-internals",
+        "Engine internals",
+        "The engines' own metrics. Recording rules give vLLM's and TGI's the same names; a panel that only one of them "
+        "can fill says so.",
+        "now-30m",
+        "10s",
+    )
+    dashboard.with_variable(from_prometheus("engine", "Engine", "label_values(engine:requests_running, engine)"))
+    dashboard.with_variable(from_prometheus("model", "Model", "label_values(engine:requests_running, model)"))
+    dashboard.with_variable(from_postgres("run", "Run", RUNS, several=False))
+    dashboard.with_row(Row("Requests"))
+    for panel in (
+        gauge("Running requests", "short", "Requests in the batch.", "engine:requests_running"),
+        gauge("Waiting requests", "short", "Requests the engine has taken and lets wait.", "engine:requests_waiting"),
+        gauge("Successful requests per second", "reqps", "Over ten seconds; warm-up and calibration count.", SUCCESSES),
+        gauge("Preemptions per second", "ops", f"Requests put back for want of KV cache. {ONLY_VLLM}", PREEMPTIONS),
+    ):
+        dashboard.with_panel(panel)
+    dashboard.with_row(Row("Tokens and cache"))
+    for panel in (
+        gauge("Prompt tokens per second", TOKENS_PER_S, f"Prompts taken in. {COUNTED}", "engine:prompt_tokens:rate10s"),
+        gauge(
+            "Generated tokens per second", TOKENS_PER_S, f"Tokens out. {COUNTED}", "engine:generation_tokens:rate10s"
+        ),
+        kv_cache(),
+        prefix_cache(),
+    ):
+        dashboard.with_panel(panel)
+    dashboard.with_row(Row("Latency, as the server sees it"))
+    for panel in (
+        quantiles("Time to first token", f"From arrival to the first token. {ONLY_VLLM}", "time_to_first_token"),
+        quantiles("Time per output token", "A request's mean, of requests that ended.", "time_per_output_token"),
+        quantiles("Request duration", "From arrival to the end, of requests that ended.", "request_duration"),
+        gpu_utilisation(),
+    ):
+        dashboard.with_panel(panel)
+    dashboard.with_row(Row("One run, as its own worker read the engine five times a second"))
+    return dashboard.with_panel(run_requests()).with_panel(run_tokens())
+
+
+SUCCESSES = "engine:requests_success:rate10s"
+PREEMPTIONS = "engine:preemptions:rate10s"
+
+#: Newest first; the list's text names the run, its value is the run's id.
+RUNS = """
+SELECT r.target || ' · ' || r.workload || ' · ' || to_char(r.ended_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')
+       AS __text, r.id AS __value
+FROM runs r JOIN documents d ON d.run_id = r.id
+WHERE r.ended_at IS NOT NULL AND $__timeFilter(r.ended_at) AND d.result #> '{telemetry,at_s}' IS NOT NULL
+ORDER BY r.ended_at DESC LIMIT 200
+"""
+
+
+def gauge(title: str, unit: str, description: str, series: str) -> Made:
+    return lines(About(title, unit, description, NONE), over_time(f"{series}{{{CHOSEN}}}", LEGEND))
+
+
+def quantiles(title: str, description: str, histogram: str) -> Made:
+    about = About(title, "s", f"{description} Over ten seconds, from the engine's own histogram, bounds and all.", NONE)
+    bucket = f"engine:{histogram}_seconds_bucket:rate10s{{{CHOSEN}}}"
+    return lines(
+        about,
+        over_time(f"histogram_quantile(0.5, {bucket})", f"{LEGEND} p50"),
+        over_time(f"histogram_quantile(0.95, {bucket})", f"{LEGEND} p95", "B"),
+    )
+
+
+def kv_cache() -> Made:
+    about = About(
+        "KV cache in use",
+        "percentunit",
+        f"Share of the cache's blocks that hold a request. At 1 vLLM puts requests back. {ONLY_VLLM}",
+        NONE,
+        ((0, "green"), (0.9, "orange"), (0.98, "red")),
+    )
+    return lines(about, over_time(f"engine:kv_cache_usage:ratio{{{CHOSEN}}}", LEGEND))
+
+
+def prefix_cache() -> Made:
+    about = About(
+        "Prompt tokens served from the prefix cache",
+        "percentunit",
+        "Share of the prompt tokens asked for that were in the cache already, over ten seconds. A benchmark's prompts "
+        f"are distinct: more than a few per cent serves a run work it did not do. {ONLY_VLLM}",
+        "No vLLM with a prefix cache has had a prompt within ten seconds.",
+        ANY_IS_BAD,
+    )
+    return lines(about, over_time(f"engine:prefix_cache_hits:ratio_rate10s{{{CHOSEN}}}", LEGEND))
+
+
+def gpu_utilisation() -> Made:
+    about = About(
+        "GPU utilisation",
+        "percent",
+        f"Share of the time in which a kernel ran, by the GPU exporter (DCGM); says little of how full. {NEEDS_GPU}",
+        "No GPU exporter is scraped: start the profile gpu.",
+    )
+    return lines(about, over_time("DCGM_FI_DEV_GPU_UTIL", "GPU {{gpu}} {{modelName}}"))
+
+
+def run_requests() -> Made:
+    about = About(
+        "Requests in the engine during the run",
+        "short",
+        "The engine's own gauges from the start of the run's window, in seconds.",
+        "The chosen run's engine has no gauges.",
+    )
+    return along(about, telemetry("requests_running", "requests_waiting"), "seconds")
+
+
+def run_tokens() -> Made:
+    about = About(
+        "Tokens counted by the engine during the run",
+        "short",
+        "The engine's own counters from the start of the run's window, in seconds, less their first value.",
+        "The chosen run's engine has no counters.",
+    )
+    return along(about, telemetry("prompt_tokens_total", "generation_tokens_total", since_first=True), "seconds")
+
+
+def telemetry(*names: str, since_first: bool = False) -> Sql:
+    """Columns `seconds` and one a name, of the run that the variable names."""
+    lists = ", ".join(f"json_array_elements_text(d.result #> '{{telemetry,series,{name}}}')" for name in names)
+    less = {name: f" - (d.result #>> '{{telemetry,series,{name},0}}')::float8" for name in names if since_first}
+    shown = ", ".join(f"{name}::float8{less.get(name, '')} AS {name}" for name in names)
+    return Sql(
+        f"""
+SELECT seconds::float8 AS seconds, {shown}
+FROM documents d,
+     ROWS FROM (json_array_elements_text(d.result #> '{{telemetry,at_s}}'), {lists}) AS t(seconds, {", ".join(names)})
+WHERE d.run_id = ${{run:sqlstring}}
+ORDER BY 1
+"""
+    )
