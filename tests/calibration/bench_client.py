@@ -15,9 +15,9 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 from rich.console import Console
@@ -27,7 +27,7 @@ from tests.calibration.bench_tables import print_tables
 from tests.calibration.figures import precision, punctuality
 from tests.calibration.known_server import KnownServer, Pace, known_server
 from tests.calibration.machine import describe_machine, split_cores
-from tests.calibration.side_by_side import Carried, Load, Place, carry_out, drive_alone
+from tests.calibration.side_by_side import Carried, Load, Place, Row, carry_out, drive_alone
 
 FULL_SPEED, PACED, SHORT = Pace(0, 0), Pace(200, 20), Pace(20, 5, tokens=8)
 COST = Load(requests=2_000, concurrency=100)
@@ -40,6 +40,12 @@ MEMORY = {
     "many": (Load(28_125, 100), Load(56_250, 100)),
 }
 PROCESSES = (1, 2, 4)
+#: Poisson for real, ten times as fast as it is planned with elsewhere: its statistics know no unit of time
+ARRIVALS, ARRIVAL_SEEDS, ARRIVAL_BIN_NS = (
+    Load(requests=2_400, concurrency=0, tokens=1, rate_per_s=600.0),
+    20,
+    10_000_000,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,7 @@ class Bench:
     server_core: int | None
     truthd: Path | None
     repeats: int
+    streams: tuple[int, ...]
 
     @contextmanager
     def server(self, pace: Pace) -> Iterator[KnownServer]:
@@ -66,13 +73,20 @@ def measure_cost(bench: Bench) -> dict[str, dict[str, Any]]:
         for _ in range(bench.repeats):
             for client, rows in found.items():
                 rows.append(_cost_of(client, server, bench.place))
-    plain = [row["tokens_per_cpu_s"] for row in found["httpx"]]
     result = {}
     for client, rows in found.items():
         result[client] = _medians(rows) | {"repeats": rows}
-        ratios = [row["tokens_per_cpu_s"] / beside for row, beside in zip(rows, plain, strict=True)]
-        result[client]["beside_httpx"] = median(ratios)
+        for beside in ("httpx", "C"):
+            if beside in found:
+                result[client][f"beside_{beside}"] = _ratio(rows, found[beside], "tokens_per_cpu_s")
+                if "load_tokens_per_cpu_s" in rows[0]:
+                    result[client][f"load_beside_{beside}"] = _ratio(rows, found[beside], "load_tokens_per_cpu_s")
     return result
+
+
+def _ratio(rows: list[dict[str, Any]], beside: list[dict[str, Any]], name: str) -> float:
+    """Median of the ratios of one round each."""
+    return median(float(row[name] / other["tokens_per_cpu_s"]) for row, other in zip(rows, beside, strict=True))
 
 
 def _cost_of(client: str, server: KnownServer, place: Place) -> dict[str, Any]:
@@ -123,7 +137,7 @@ def _limit(client_share: float, server_share: float) -> str:
 def measure_precision(bench: Bench) -> dict[str, dict[str, Any]]:
     """Paced streams, all at once: how far each client's TTFT and gaps are from the server's own."""
     result: dict[str, dict[str, Any]] = {client: {} for client in bench.clients}
-    for streams in STREAMS:
+    for streams in bench.streams:
         load = Load(streams, streams)
         found: dict[str, list[dict[str, Any]]] = {client: [] for client in bench.clients}
         for _ in range(bench.repeats):
@@ -150,6 +164,34 @@ def measure_punctuality(bench: Bench) -> dict[str, dict[str, Any]]:
             found["server_share"] = (server.cpu_s() - before_s) / (OPEN_LOOP.requests / OPEN_LOOP.rate_per_s)
         result[client] = found | {"validity": carried.validity, "reasons": carried.reasons}
     return result
+
+
+def measure_arrivals(bench: Bench) -> list[dict[str, Any]]:
+    """A Poisson loop as it reached the server, sent by one process and by several, over many seeds."""
+    found = []
+    with known_server(SHORT, truthd=bench.truthd) as server:
+        for processes in PROCESSES:
+            known = server.next_index()
+            spreads, correlations, lates = [], [], []
+            for seed in range(ARRIVAL_SEEDS):
+                load = replace(ARRIVALS, seed=seed)
+                captures = list(drive_alone(server, load, bench.place, processes=processes).captures())
+                rows = [Row(c.local_port, c.scheduled_ns, c.sent_ns, []) for c in captures]
+                told = punctuality(rows, server.truths(since=known), bin_ns=ARRIVAL_BIN_NS)
+                known = server.next_index()
+                spreads.append(told["dispersion"])
+                correlations.append(told["gap_correlation"])
+                lates.append(told["late_p99_s"])
+            found.append(
+                {
+                    "processes": processes,
+                    "seeds": len(spreads),
+                    "dispersion": mean(spreads),
+                    "gap_correlation": mean(correlations),
+                    "late_p99_s": median(lates),
+                }
+            )
+    return found
 
 
 def measure_memory(bench: Bench) -> dict[str, Any]:
@@ -216,6 +258,7 @@ SECTIONS: dict[str, Callable[[Bench], Any]] = {
     "cost": measure_cost,
     "precision": measure_precision,
     "punctuality": measure_punctuality,
+    "arrivals": measure_arrivals,
     "memory": measure_memory,
     "processes": measure_processes,
 }
@@ -227,9 +270,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--out", type=Path, default=Path("calibration-out"), metavar="FOLDER")
     parser.add_argument("--only", choices=sorted(SECTIONS), action="append", help="this section alone; may be repeated")
     parser.add_argument("--memory", action="store_true", help="peak memory at 3.6 and 7.2 million tokens, and no more")
+    parser.add_argument("--streams", type=int, nargs="+", default=STREAMS, help="of the precision")
     parser.add_argument("--repeats", type=int, default=3, help="medians of so many")
     parser.add_argument("--truthd", type=Path, metavar="PROGRAM", help="a server in C in place of the replay")
     parser.add_argument("--cclient", type=Path, metavar="PROGRAM", help="a client in C beside the others")
+    parser.add_argument("--clients", nargs="+", default=("enginebench", "httpx", "aiohttp"), help="and no others")
     arguments = parser.parse_args(argv)
     sections = ["memory"] if arguments.memory else arguments.only or ["cost", "precision", "punctuality"]
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -238,8 +283,8 @@ def main(argv: list[str]) -> int:
     result["server"] = "truthd" if arguments.truthd else "replay"
     with tempfile.TemporaryDirectory() as folder:
         place = Place(Path(folder), client_core, arguments.cclient)
-        clients = ("enginebench", "httpx", "aiohttp", *(["C"] if arguments.cclient else []))
-        bench = Bench(clients, place, server_core, arguments.truthd, arguments.repeats)
+        clients = (*arguments.clients, *(["C"] if arguments.cclient else []))
+        bench = Bench(clients, place, server_core, arguments.truthd, arguments.repeats, tuple(arguments.streams))
         for section in sections:
             print(f"measuring {section}", file=sys.stderr)
             result[section] = SECTIONS[section](bench)
@@ -248,7 +293,7 @@ def main(argv: list[str]) -> int:
     written = arguments.out / f"bench-client{'-memory' if sections == ['memory'] else ''}.json"
     written.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     console.print(f"written: {written}")
-    if {"cost", "precision", "punctuality"} <= set(result):
+    if {"cost", "precision", "punctuality"} <= set(result) and "enginebench" in clients:
         from tests.calibration.pictures import draw_bench
 
         console.print(f"written: {draw_bench(result, arguments.out / 'bench-client.png')}")

@@ -15,6 +15,7 @@ def print_tables(console: Console, result: dict[str, Any]) -> None:
         "cost": _cost,
         "precision": _precision,
         "punctuality": _punctuality,
+        "arrivals": _arrivals,
         "memory": _memory,
         "processes": _processes,
     }
@@ -41,14 +42,15 @@ def _ratio(value: float | None) -> str:
 def _cost(found: dict[str, Any]) -> Table:
     table = _table(
         "Cost: 2,000 requests × 128 tokens, 100 in flight, full speed, one token a write (medians)",
-        ("client", "thousand tokens / CPU-s", "× httpx", "load process alone", "one request: wall s", "its peak MB",
-         "client core", "server core", "limited by"),
+        ("client", "thousand tokens / CPU-s", "× httpx", "× C", "load process alone", "× C", "one request: wall s",
+         "its peak MB", "client core", "server core", "limited by"),
     )  # fmt: skip
     for client, row in found.items():
         alone = row.get("load_tokens_per_cpu_s")
         table.add_row(
-            client, f"{row['tokens_per_cpu_s'] / 1e3:.1f}", f"{row['beside_httpx']:.1f}",
-            "–" if alone is None else f"{alone / 1e3:.1f}", f"{row['one_wall_s']:.2f}",
+            client, f"{row['tokens_per_cpu_s'] / 1e3:.1f}", _ratio(row.get("beside_httpx")),
+            _ratio(row.get("beside_C")), "–" if alone is None else f"{alone / 1e3:.1f}",
+            _ratio(row.get("load_beside_C")), f"{row['one_wall_s']:.2f}",
             f"{row['one_peak_bytes'] / 1e6:.0f}", f"{row['client_share']:.0%}", f"{row['server_share']:.0%}",
             row["limited_by"],
         )  # fmt: skip
@@ -83,6 +85,17 @@ def _punctuality(found: dict[str, Any]) -> Table:
             client, *(_ms(late, 3) for late in lates), _ratio(row["dispersion_planned"]), _ratio(row["dispersion"]),
             f"{row['server_share']:.0%}", row["validity"],
         )  # fmt: skip
+    return table
+
+
+def _arrivals(found: list[dict[str, Any]]) -> Table:
+    table = _table(
+        "Poisson as it arrived: 2,400 requests at 600/s a seed, bins of 10 ms",
+        ("processes", "seeds", "mean dispersion", "mean lag-1 correlation", "late p99, ms (median)"),
+    )
+    for row in found:
+        figures = (_ratio(row["dispersion"]), f"{row['gap_correlation']:+.4f}", _ms(row["late_p99_s"], 3))
+        table.add_row(str(row["processes"]), str(row["seeds"]), *figures)
     return table
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from statistics import mean, pvariance
+from statistics import correlation, mean, pvariance
 from typing import Any
 
 from bench_runner.measure.stats import percentile
@@ -65,7 +65,7 @@ def precision(rows: Sequence[Row], truths: Mapping[int, Sequence[Truth]]) -> dic
     }
 
 
-def punctuality(rows: Sequence[Row], truths: Mapping[int, Sequence[Truth]]) -> dict[str, Any]:
+def punctuality(rows: Sequence[Row], truths: Mapping[int, Sequence[Truth]], *, bin_ns: int = BIN_NS) -> dict[str, Any]:
     """How an open loop was kept: arrivals at the server against the moments they were due."""
     pairs = join(rows, truths)
     lates = [(truth.arrival_ns - row.due_ns) / 1e9 for row, truth in pairs]
@@ -75,16 +75,23 @@ def punctuality(rows: Sequence[Row], truths: Mapping[int, Sequence[Truth]]) -> d
         "late_p50_s": at(lates, 0.5),
         "late_p99_s": at(lates, 0.99),
         "late_max_s": max(lates, default=None),
-        "dispersion_planned": dispersion([row.due_ns for row in rows]),
-        "dispersion": dispersion([truth.arrival_ns for _, truth in pairs]),
+        "dispersion_planned": dispersion([row.due_ns for row in rows], bin_ns),
+        "dispersion": dispersion([truth.arrival_ns for _, truth in pairs], bin_ns),
+        "gap_correlation": gap_correlation([truth.arrival_ns for _, truth in pairs]),
     }
 
 
-def dispersion(moments_ns: Sequence[int]) -> float | None:
+def gap_correlation(moments_ns: Sequence[int]) -> float | None:
+    """Of each gap with the next: 0 on average for Poisson."""
+    gaps = [b - a for a, b in pairwise(sorted(moments_ns))]
+    return correlation(gaps[:-1], gaps[1:]) if len(set(gaps[:-1])) > 1 and len(set(gaps[1:])) > 1 else None
+
+
+def dispersion(moments_ns: Sequence[int], bin_ns: int = BIN_NS) -> float | None:
     """Variance of the counts in bins ÷ their mean: 1 on average for Poisson. The last bin, not full, is left out."""
     if len(moments_ns) < 2:
         return None
     first = min(moments_ns)
-    bins = Counter((moment - first) // BIN_NS for moment in moments_ns)
+    bins = Counter((moment - first) // bin_ns for moment in moments_ns)
     counts = [bins[k] for k in range(max(bins))]
     return pvariance(counts) / mean(counts) if len(counts) > 1 else None

@@ -59,12 +59,19 @@ class KnownServer:
         self.pid = pid
         self._replay = replay
 
-    def truths(self) -> dict[int, list[Truth]]:
-        """By the client's port; of each port in the order of their arrival."""
+    def next_index(self) -> int:
+        """Of the request that comes next."""
         if self._replay is not None:
-            rows = [(one["local_port"], one["arrival_ns"], one["token_ns"]) for one in self._replay.truth()]
+            return int(self._replay.ask("GET", f"/truth?since={1 << 60}")["next"])
+        return len(_get(self.url, "/truth")["requests"])
+
+    def truths(self, since: int = 0) -> dict[int, list[Truth]]:
+        """Of requests from that index on, by the client's port; of each port in the order of their arrival."""
+        if self._replay is not None:
+            rows = [(one["local_port"], one["arrival_ns"], one["token_ns"]) for one in self._replay.truth(since)]
         else:
-            rows = [(one["port"], one["arrive"], one["t"]) for one in _get(self.url, "/truth?tokens=1")["requests"]]
+            told = _get(self.url, f"/truth?tokens=1&since={since}")["requests"]
+            rows = [(one["port"], one["arrive"], one["t"]) for one in told]
         by_port: dict[int, list[Truth]] = {}
         for port, arrival_ns, token_ns in sorted(rows, key=lambda row: row[1]):
             by_port.setdefault(port, []).append(Truth(arrival_ns, token_ns))

@@ -26,7 +26,6 @@ from tests.calibration.plain_clients import PROMPT
 
 _ROOT = Path(__file__).resolve().parents[2]
 _LIMIT_S = 240.0
-SEED = 20_26
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +37,16 @@ class Load:
     concurrency: int
     tokens: int = 128
     rate_per_s: float = 0.0
+    #: of an open loop
+    seed: int = 20_26
 
     @property
     def offsets_ns(self) -> array[int] | None:
         """Of an open loop: the schedule that ours draws by itself from the same seed."""
         if not self.rate_per_s:
             return None
-        return schedule(Poisson(rate_per_s=self.rate_per_s), self.requests, seed=SEED, repeat=0, attempt=1).offsets_ns
+        arrival = Poisson(rate_per_s=self.rate_per_s)
+        return schedule(arrival, self.requests, seed=self.seed, repeat=0, attempt=1).offsets_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ def _ours(server: KnownServer, load: Load, place: Place, out: Path) -> Carried:
     workload.write_text(json.dumps(_workload(load)))
     result = place.folder / "result.json"
     command: list[Any] = [sys.executable, "-m", "services.cli.main", "run", "--engine", "openai", "--url", server.url]
-    command += ["--model", server.model, "--workload", workload, "--seed", str(SEED), "--calibration", "off"]
+    command += ["--model", server.model, "--workload", workload, "--seed", load.seed, "--calibration", "off"]
     carried = _launch([*command, "--records", out, "--json", result], place, allowed=(0, 1))
     rows = [Row(r["local_port"], r["scheduled_ns"], r["sent_ns"] or 0, r["event_ns"]) for r in _read(out)]
     told = json.loads(result.read_bytes())
