@@ -1,4 +1,4 @@
-"""`enginebench job` asks for runs; `enginebench jobs` lists, shows, follows and cancels."""
+"""`enginebench job` asks for runs; `enginebench jobs` lists, shows, draws curves, follows and cancels."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from services.cli.curve import add_axis_flags, axis_of, print_curve, print_search
 from services.cli.service import (
     Refused,
     Service,
@@ -24,7 +25,7 @@ MOST_RECONNECTS = 20
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """`enginebench job …` and `enginebench jobs …`."""
     _add_job(commands)
-    jobs = commands.add_parser("jobs", help="list, show, follow and cancel jobs", allow_abbrev=False)
+    jobs = commands.add_parser("jobs", help="list, show, follow and cancel jobs, and their curves", allow_abbrev=False)
     jobs.set_defaults(func=speaking(_list), status=[], label=[], limit=20)
     add_service_arguments(jobs)
     actions = jobs.add_subparsers(title="actions", metavar="ACTION")
@@ -36,6 +37,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add_service_arguments(listing, inner=True)
     for name, words, command in (
         ("show", "its runs, and each target × workload over its repeats", _show),
+        ("curve", "throughput and interactivity along the axis of its sweep or search", _curve),
         ("wait", "follow it to its end", _wait),
         ("cancel", "cancel what waits, stop what runs", _cancel),
     ):
@@ -58,6 +60,7 @@ def _add_job(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     job.add_argument("--seed", type=int, metavar="S")
     job.add_argument("--idempotency-key", metavar="KEY", help="the same key and body again give the same job")
     job.add_argument("--wait", action="store_true", help="follow it to its end; exit code 0 only if every run is VALID")
+    add_axis_flags(job)
     job.set_defaults(func=speaking(_submit))
     add_service_arguments(job)
 
@@ -89,6 +92,7 @@ def _job_body(arguments: argparse.Namespace) -> dict[str, Any]:
     for name in ("repeats", "order", "name", "priority", "seed"):
         if getattr(arguments, name) is not None:
             body[name] = getattr(arguments, name)
+    body |= axis_of(arguments)
     if not body.get("targets") or not body.get("workloads"):
         raise Refused("a job needs targets and workloads: give a FILE, or --target and --workload")
     return body
@@ -100,7 +104,9 @@ def _read_mapping(name: str) -> dict[str, Any]:
     try:
         text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
         body = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise Refused(f"{name}: {error.strerror}; give a file that can be read") from None
+    except UnicodeDecodeError as error:
         raise Refused(f"{name}: {error}") from None
     except yaml.YAMLError as error:
         raise Refused(f"{name} is not YAML or JSON: {error}") from None
@@ -145,6 +151,15 @@ def _show(arguments: argparse.Namespace, service: Service) -> int:
     return 0
 
 
+def _curve(arguments: argparse.Namespace, service: Service) -> int:
+    curve = service.get(f"/v1/jobs/{arguments.job}/curve")
+    if arguments.json:
+        print_json(curve)
+    else:
+        print_curve(curve)
+    return 0
+
+
 def _cancel(arguments: argparse.Namespace, service: Service) -> int:
     job = service.post(f"/v1/jobs/{arguments.job}/cancel")
     if arguments.json:
@@ -159,14 +174,21 @@ def _wait(arguments: argparse.Namespace, service: Service) -> int:
 
 
 def _follow(service: Service, job_id: str, *, as_json: bool) -> int:
-    """Progress on standard error until the job ends; 0 only if every run is VALID."""
+    """Progress on standard error until the job ends; 0 only if every run is VALID, or every search has its answer."""
     follow_to_end(service, job_id)
     job = service.get(f"/v1/jobs/{job_id}")
     if as_json:
         print_json(job)
     else:
         print_job(job)
-    return 0 if all(run["validity"] == "VALID" for run in job["runs"]) else 1
+    return 0 if is_good(job) else 1
+
+
+def is_good(job: dict[str, Any]) -> bool:
+    """Every run is VALID; of a search, it came to an answer, whatever runs it repeated on the way."""
+    if job["searches"]:
+        return all(search["state"] in ("found", "all_meet", "none_meets") for search in job["searches"])
+    return all(run["validity"] == "VALID" for run in job["runs"])
 
 
 def follow_to_end(service: Service, job_id: str) -> None:
@@ -230,6 +252,8 @@ def print_job(job: dict[str, Any]) -> None:
             )
         )
     print_table(title, columns, rows)
+    for search in job["searches"]:
+        print_search(search)
     for run in job["runs"]:
         if run["error"] or run["validity"] not in (None, "VALID"):
             why = run["error"] or ", ".join(run["reason_codes"])

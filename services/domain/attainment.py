@@ -91,8 +91,8 @@ def effective_count(strains: Sequence[float]) -> float:
     if not strains:
         return 0.0
     slow = sorted(strains)[int(_SLOW * len(strains))]
-    levels = (1.0, slow)
-    return len(strains) / max(_design_effect([strain > level for strain in strains]) for level in levels)
+    missed, slowest = [strain > 1 for strain in strains], [strain >= slow for strain in strains]
+    return len(strains) / max(_design_effect(missed), _design_effect(slowest))
 
 
 def _design_effect(over: Sequence[bool]) -> float:

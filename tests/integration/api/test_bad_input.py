@@ -257,3 +257,14 @@ def test_what_is_taken_is_named(client: TestClient) -> None:
 def test_an_idempotency_key_is_plain(shared_client: TestClient, key: str) -> None:
     answer = shared_client.post("/v1/jobs", json=JOB, headers={b"Idempotency-Key": key.encode("latin-1")})
     assert refused(answer) == ["Idempotency-Key"]
+
+
+def test_a_mend_fits_the_place_it_is_for(shared_client: TestClient) -> None:
+    def mend(answer: Any) -> str:
+        refused(answer)
+        return str(answer.json()["errors"][0]["mend"])
+
+    assert "content type" in mend(shared_client.post("/v1/targets"))
+    nested = set_at(JOB, "workloads.0.prompts.input_tokens", "8kB")
+    assert "give an object" in mend(shared_client.post("/v1/jobs", json=nested))
+    assert "must be the ids of two or more runs" in shared_client.get("/v1/compare?runs=one").json()["detail"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
@@ -166,3 +167,36 @@ def test_presets_need_no_service(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["workloads", "qwen-speed"]) == 0
     assert json.loads(capsys.readouterr().out)["requests"] == 6
     assert main(["workloads", "none"]) == 2
+
+
+def test_what_is_no_service_of_ours_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    class Stranger(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = b'{"hello": 1}' if "jobs" in self.path else b"<html>"
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Stranger) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        for command in ("jobs", "runs"):
+            assert main([command, "--server", f"http://127.0.0.1:{server.server_port}"]) == 2
+            assert "does not answer as an enginebench service; mend --server" in capsys.readouterr().err
+        server.shutdown()
+
+
+def test_a_key_that_is_missing_is_asked_for_in_the_words_of_the_command_line(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["jobs", "--server", f"http://127.0.0.1:{service.port}"]) == 2
+    assert "set ENGINEBENCH_API_KEY" in capsys.readouterr().err
+
+
+def test_a_list_of_nothing_is_wrong_use(say: Say) -> None:
+    code, _, err = say("runs", "list", "--limit", "0")
+    assert code == 2
+    assert "--limit: give 1 or more" in err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -22,4 +23,20 @@ def test_a_pool_whose_connections_are_all_in_use_is_an_outage(
         with pytest.raises(Unavailable, match="in use"):
             ping(database)
     ping(database)
+    close(database)
+
+
+def test_a_full_disk_is_named_with_its_mend(tmp_path: Path) -> None:
+    database = open_database(f"sqlite:///{tmp_path}/full.sqlite")
+    with database.write() as connection:
+        connection.exec_driver_sql("CREATE TABLE big (data BLOB)")
+
+    def fill() -> None:
+        with database.write() as connection:
+            connection.exec_driver_sql("PRAGMA max_page_count = 3")
+            connection.exec_driver_sql("INSERT INTO big VALUES (zeroblob(1000000))")
+
+    with pytest.raises(Unavailable, match="disk is full") as refusal:
+        fill()
+    assert "free some space" in refusal.value.problems[0].mend
     close(database)

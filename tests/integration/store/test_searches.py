@@ -12,13 +12,12 @@ from engines.clock import sleep_s
 from engines.spec import TargetSpec
 from services.domain.expansion import expand
 from services.domain.job import JobSpec
-from services.store import results
 from services.store.database import Database
 from services.store.jobs import cancel_job, enqueue, get_job, runs_of_job
 from services.store.queue import MAX_LOST_ATTEMPTS, claim, renew
 from services.store.results import finish
 from services.store.rows import ClaimedRun, Job, RunStatus
-from services.store.searches import SearchState, searches_of_job
+from services.store.searches import SearchState, advance, searches_of_job
 from tests.fakes.jobs import result
 
 SLO = {"ttft_s": 1.0}
@@ -134,17 +133,20 @@ def test_an_end_that_is_not_kept_asks_for_nothing(database: Database, monkeypatc
     job = put(database)
     claimed = take(database)
 
-    def die(*_: object) -> None:
+    def die(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    advance = results.advance
-    for dying in (die, lambda *given: (advance(*given), die())):
-        monkeypatch.setattr(results, "advance", dying)
+    def die_after(*given: Any) -> None:
+        advance(*given)
+        raise KeyboardInterrupt
+
+    for dying in (die, die_after):
+        monkeypatch.setattr("services.store.results.advance", dying)
         with pytest.raises(KeyboardInterrupt):
             end(database, claimed)
         (run,) = runs_of_job(database, job.id)
         assert run.status is RunStatus.RUNNING
-    monkeypatch.setattr(results, "advance", advance)
+    monkeypatch.undo()
     end(database, claimed)
     assert [run.status for run in runs_of_job(database, job.id)] == [RunStatus.COMPLETED, RunStatus.QUEUED]
 

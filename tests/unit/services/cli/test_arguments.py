@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from services.cli.jobs import _job_body, progress_line
-from services.cli.main import build_parser
+from services.cli.main import build_parser, main
 from services.cli.run import _spec
 from services.cli.service import Refused
 
@@ -98,3 +98,25 @@ def test_a_run_is_calibrated_unless_told_otherwise(words: list[str], calibrated:
     assert spec.calibration is calibrated
     # as older specs read, so that their digests hold
     assert spec.model_dump(mode="json").get("calibration") == (None if calibrated else False)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--timeout", "-3"], "--timeout: Input should be greater than 0"),
+        (["--slo-ttft", "0"], "--slo-ttft: "),
+        (["--rate", "5", "--concurrency", "3"], "to cap an open loop give --max-concurrency"),
+    ],
+)
+def test_what_is_wrong_is_told_by_its_flag(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--engine", "vllm", "--url", "http://127.0.0.1:9", "--model", "m", *words]) == 2
+    said = capsys.readouterr().err
+    assert told in said
+    assert "Value error" not in said
+
+
+def test_one_line_says_which_flag_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "--model"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
