@@ -1,20 +1,29 @@
-# One image for migrate, api, worker and the simulated engines: the lock decides what is in it.
-FROM python:3.12-slim-bookworm AS build
+# One image for migrate, api, worker, models and the simulated engines: the lock decides what is in it.
+FROM python:3.12.12-slim-bookworm AS build
 WORKDIR /src
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+# Without pip of its own: nothing is installed in the image that runs.
+RUN python -m venv --without-pip /venv
 COPY requirements.lock ./
-RUN python -m venv /venv && /venv/bin/pip install --no-cache-dir --require-hashes -r requirements.lock
+RUN pip --python /venv/bin/python install --no-compile --require-hashes -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY engines engines
 COPY bench_runner bench_runner
 COPY services services
 COPY migrations migrations
-RUN /venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
+RUN pip --python /venv/bin/python install --no-compile --no-deps --no-build-isolation . \
+ && pip --python /venv/bin/python uninstall -y hatchling editables pathspec pluggy trove-classifiers \
+ # The root is read-only where it runs, so bytecode comes along, named by hash and not by a stamp of this build.
+ && python -m compileall -q --invalidation-mode unchecked-hash /venv/lib
 
-FROM python:3.12-slim-bookworm
-RUN useradd --uid 10001 --create-home enginebench && install -d -o enginebench /data
+FROM python:3.12.12-slim-bookworm
+RUN groupadd --gid 10001 enginebench && useradd --uid 10001 --gid 10001 --create-home enginebench \
+ && install -d -o enginebench -g enginebench /data /models
 COPY --from=build /venv /venv
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 ENGINEBENCH_STATE_DIR=/data
-USER enginebench
+USER 10001:10001
 WORKDIR /data
+HEALTHCHECK --interval=5s --timeout=4s --retries=12 \
+  CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8700/readyz', timeout=3)"]
 ENTRYPOINT ["enginebench"]
 CMD ["serve"]

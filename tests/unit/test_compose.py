@@ -1,0 +1,337 @@
+"""docker-compose.yml, its example of .env and the Dockerfile: what can be held without a Docker Engine."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from engines.catalog import find_engine
+from engines.launch.container import OVERLAY_LABEL, RESOURCES_LABEL
+from engines.launch.container_flags import (
+    ALIKE,
+    AS_SHIPPED,
+    MATCHED,
+    MODELS,
+    REACHED,
+    compose_targets,
+    flags_of,
+    model_flags,
+    service_of,
+)
+from engines.models import find_model
+from engines.simulated.profiles import PROFILES
+from engines.spec import Container
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docker-compose.yml").read_text()
+FILE: dict[str, Any] = yaml.safe_load(TEXT)
+SERVICES: dict[str, dict[str, Any]] = FILE["services"]
+PROFILES_OF = {name: set(service.get("profiles", ())) for name, service in SERVICES.items()}
+ENGINES = {
+    service_of(engine, model, flag_class): (engine, model, flag_class)
+    for engine in REACHED
+    for model in MODELS
+    for flag_class in (AS_SHIPPED, MATCHED)
+}
+#: Written as they like: compiled kernels, caches, profiles of the card.
+WRITABLE_ROOT = {*ENGINES, "gpu-exporter", "prometheus"}
+#: Their images run as root, without a capability.
+ROOT_USER = {*ENGINES, "gpu-exporter"}
+ONE_SHOT = {"migrate", "models"}
+
+
+def words(service: str) -> list[str]:
+    return [str(word) for word in SERVICES[service]["command"]]
+
+
+def variables(service: str) -> dict[str, str]:
+    return {name: str(value) for name, value in SERVICES[service].get("environment", {}).items()}
+
+
+@pytest.mark.parametrize("profile", ["", "sim", "gpu"])
+def test_what_a_profile_brings_up_fits_the_compose_schema_and_is_whole(profile: str, tmp_path: Path) -> None:
+    chosen = {name: one for name, one in SERVICES.items() if not PROFILES_OF[name] or profile in PROFILES_OF[name]}
+    part = tmp_path / "compose.yml"
+    part.write_text(yaml.safe_dump({**FILE, "services": chosen}))
+    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(part)]
+    checked = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout
+    for name, service in chosen.items():
+        for other, how in service.get("depends_on", {}).items():
+            assert other in chosen or how.get("required") is False, name
+            health = SERVICES[other].get("healthcheck", {})
+            match how["condition"]:
+                case "service_healthy":
+                    assert health.get("test"), f"{name} waits for the health of {other}, which has no check"
+                case "service_completed_successfully":
+                    assert other in ONE_SHOT
+        for volume in service.get("volumes", ()):
+            source = str(volume).split(":")[0]
+            assert source.startswith((".", "/", "$")) or source in FILE["volumes"], f"{name}: {volume}"
+        assert {*service["networks"]} <= {*FILE["networks"]}
+        assert {*service.get("secrets", ())} <= {*FILE["secrets"]}
+
+
+def test_the_profiles_hold_what_they_say() -> None:
+    assert {n for n, profiles in PROFILES_OF.items() if not profiles} == {
+        *("postgres", "migrate", "api", "worker", "prometheus", "grafana")
+    }
+    assert {n for n, profiles in PROFILES_OF.items() if profiles == {"sim"}} == {f"simulated-{n}" for n in PROFILES}
+    assert {n for n, profiles in PROFILES_OF.items() if profiles == {"gpu"}} == {
+        *ENGINES,
+        *("models", "gpu-exporter", "docker-proxy"),
+    }
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_image_is_pinned_by_a_tag_that_names_a_version(service: str) -> None:
+    _, _, tag = SERVICES[service]["image"].rpartition("/")[2].partition(":")
+    assert re.search(r"\d+\.\d+", tag), SERVICES[service]["image"]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_no_secret_is_in_the_file_and_none_has_a_working_default(service: str) -> None:
+    for name, value in variables(service).items():
+        if re.search(r"PASSWORD|KEY|TOKEN|DATABASE_URL", name):
+            assert re.search(r"\$\{[A-Z_]+(:\?[^}]+|:-)\}", value), f"{name}={value}"
+    assert not any(re.search(r"hf_|sk-|[0-9a-f]{32}", word) for word in map(str, SERVICES[service].get("command", ())))
+
+
+def test_the_hub_s_token_goes_to_the_container_that_fetches_and_to_no_other() -> None:
+    assert TEXT.count("HF_TOKEN") == 2
+    assert variables("models")["HF_TOKEN"] == "${HF_TOKEN:-}"
+    for name, service in SERVICES.items():
+        # .env holds the token; it is read to fill this file in, and handed to nobody whole.
+        assert [entry["path"] for entry in service.get("env_file", ())] in ([], ["secrets.env"]), name
+
+
+def test_only_the_api_and_grafana_are_published_on_loopback_unless_told_otherwise() -> None:
+    published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+    assert published == {
+        "api": ["${PUBLISH:-127.0.0.1:8700}:8700"],
+        "grafana": ["${PUBLISH_GRAFANA:-127.0.0.1:3000}:3000"],
+    }
+    assert not any("network_mode" in service or service.get("privileged") for service in SERVICES.values())
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_each_container_has_no_more_than_it_needs(service: str) -> None:
+    found = SERVICES[service]
+    assert found["cap_drop"] == ["ALL"]
+    assert "cap_add" not in found
+    assert found["security_opt"] == ["no-new-privileges:true"]
+    assert found["mem_limit"]
+    assert found.get("read_only", False) is (service not in WRITABLE_ROOT)
+    assert ("user" in found) is (service not in ROOT_USER)
+    assert not str(found.get("user", "1")).startswith("0")
+    assert found["restart"] == ("no" if service in {*ENGINES, *ONE_SHOT} else "unless-stopped")
+
+
+@pytest.mark.parametrize("service", [n for n in SERVICES if n not in {*ENGINES, *ONE_SHOT, "gpu-exporter"}])
+def test_what_stays_up_has_a_health_check(service: str) -> None:
+    assert SERVICES[service]["healthcheck"]["test"][0] == "CMD"
+
+
+def test_who_can_reach_whom() -> None:
+    on = {name: {n for n, service in SERVICES.items() if name in service["networks"]} for name in FILE["networks"]}
+    assert on["store"] == {"postgres", "migrate", "api", "worker", "grafana"}
+    assert on["docker"] == {"worker", "docker-proxy"}
+    assert on["engines"] == {"api", "worker", "prometheus", *ENGINES, *(f"simulated-{n}" for n in PROFILES)}
+    assert on["front"] == {"api", "worker", "grafana", "models"}
+    assert {name for name, network in FILE["networks"].items() if not (network or {}).get("internal")} == {"front"}
+
+
+# ---- engines -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("service", ENGINES)
+def test_an_engine_is_created_here_and_started_by_the_worker(service: str) -> None:
+    found = SERVICES[service]
+    assert found["container_name"] == f"enginebench-{service}"
+    assert found["healthcheck"] == {"disable": True}
+    assert found["shm_size"] == "8g"
+    (device,) = found["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "device_ids": ["${GPU:-0}"], "capabilities": ["gpu"]}
+    assert found["labels"][RESOURCES_LABEL] == "gpu:0"
+    assert "models:/models:ro" in found["volumes"]
+    answers_to = {service, *((found["networks"]["engines"] or {}).get("aliases", ()))}
+    engine, model, _ = ENGINES[service]
+    assert service_of(engine, model, MATCHED) in answers_to
+
+
+@pytest.mark.parametrize("service", ENGINES)
+def test_an_engine_s_flags_are_those_with_a_reason_and_no_other(service: str) -> None:
+    engine, model, flag_class = ENGINES[service]
+    flags = flags_of(engine, flag_class)
+    expected = [*model_flags(engine, model, flag_class)]
+    expected += [word for flag in flags if not flag.is_variable for word in flag.words]
+    assert words(service) == expected
+    assert {f"{n}={v}" for n, v in variables(service).items()} == {f.words[0] for f in flags if f.is_variable}
+    assert SERVICES[service]["labels"]["enginebench.flag-class"] == flag_class
+    assert all(flag.why for flag in flags)
+
+
+@pytest.mark.parametrize("service", ENGINES)
+def test_an_engine_s_flags_go_with_what_the_catalog_says_it_can_do(service: str) -> None:
+    name, model, flag_class = ENGINES[service]
+    engine, flags = find_engine(name), words(service)
+    assert engine.command is not None
+    local = engine.command("MODEL", 8000, ())
+    spoken = {word for word in flags if word.startswith("--")}
+    # What the catalog starts as a process is spoken to in the same words: the model, an address, a port.
+    assert {word for word in local if word.startswith("--")} <= spoken
+    assert flags[flags.index("--port") + 1] == "8000"
+    assert variables(service).items() >= dict(engine.launch_env).items()
+    assert find_model(model) is not None
+    serves_overlay = any("/overlay/" in word for word in flags)
+    assert (SERVICES[service]["labels"].get(OVERLAY_LABEL) == "true") is serves_overlay
+    # Whoever cannot be told to go on past the end is given a model that never ends, where lengths are to be alike.
+    assert serves_overlay is (flag_class == MATCHED and not engine.capabilities.fixed_length)
+    # Its counters are read during the run, and its own tokeniser counts the prompts.
+    assert engine.capabilities.metrics_path
+    assert engine.capabilities.tokenize_path
+    assert not spoken & {"--disable-log-stats", "--skip-tokenizer-init", "--disable-metrics", "--api-key"}
+    # What a request may ask for is not switched off for it.
+    if engine.capabilities.stream_usage:
+        assert not spoken & {"--disable-usage", "--no-enable-force-include-usage"}
+
+
+def value_of(service: str, flag: str) -> str:
+    flags = words(service)
+    return flags[flags.index(flag) + 1]
+
+
+def test_the_matched_arms_are_told_the_same_numbers() -> None:
+    pairs = {
+        "--dtype": "--dtype",
+        "--max-model-len": "--max-total-tokens",
+        "--max-num-batched-tokens": "--max-batch-prefill-tokens",
+        "--max-num-seqs": "--max-batch-size",
+        "--gpu-memory-utilization": "--cuda-memory-fraction",
+    }
+    for model in MODELS:
+        vllm, tgi = service_of("vllm", model, MATCHED), service_of("tgi", model, MATCHED)
+        for one, other in pairs.items():
+            assert value_of(vllm, one) == value_of(tgi, other)
+        graphs = [int(size) for size in value_of(tgi, "--cuda-graphs").split(",")]
+        assert graphs == sorted(set(graphs))
+        assert (
+            graphs[-1] == int(value_of(vllm, "--max-cudagraph-capture-size")) == int(value_of(vllm, "--max-num-seqs"))
+        )
+        assert int(value_of(tgi, "--max-concurrent-requests")) >= 512
+        # TGI refuses to start where one prompt is longer than a prefill step, or as long as the whole.
+        assert int(value_of(tgi, "--max-input-tokens")) < int(value_of(tgi, "--max-total-tokens"))
+        assert int(value_of(tgi, "--max-input-tokens")) <= int(value_of(tgi, "--max-batch-prefill-tokens"))
+        context = find_model(model)
+        assert context is not None
+        assert int(value_of(vllm, "--max-model-len")) <= context.context
+
+
+def test_what_is_fetched_is_what_is_served() -> None:
+    fetched = {str(word).partition("@")[0] for word in words("models")}
+    assert fetched == {*MODELS}
+    folders = {f"/models/{repository.rsplit('/', 1)[-1]}" for repository in fetched}
+    served = {word.replace("/overlay", "") for name in ENGINES for word in words(name) if word.startswith("/models")}
+    assert served == folders
+
+
+@pytest.mark.parametrize("flag_class", [AS_SHIPPED, MATCHED])
+def test_the_targets_name_containers_that_there_are(flag_class: str) -> None:
+    targets = compose_targets(flag_class, "A100-80GB")
+    assert {t["name"] for t in targets} == {n for n in ENGINES if ENGINES[n][2] == flag_class}
+    for target in targets:
+        service = SERVICES[target["name"]]
+        reach = Container.model_validate(target["reach"])
+        assert reach.container == service["container_name"]
+        assert target["resources"] == [service["labels"][RESOURCES_LABEL]]
+        assert target["flag_class"] == service["labels"]["enginebench.flag-class"] == flag_class
+        assert reach.url.endswith(":8000")
+
+
+def test_the_two_classes_differ_in_what_is_told_alike_and_in_nothing_else() -> None:
+    for engine in REACHED:
+        assert flags_of(engine, MATCHED) == flags_of(engine, AS_SHIPPED) + ALIKE[engine]
+
+
+# ---- the socket's proxy ------------------------------------------------------------------------------------------
+
+
+def allowed(method: str, path: str) -> bool:
+    """The proxy anchors each pattern at both ends."""
+    patterns = [w.partition("=")[2] for w in words("docker-proxy") if w.startswith(f"-allow{method}=")]
+    return any(re.fullmatch(pattern, path) for pattern in patterns)
+
+
+def test_the_proxy_lets_each_engine_s_container_be_inspected_started_stopped_and_read() -> None:
+    for service in ENGINES:
+        for method, verb in (("GET", "json"), ("GET", "logs"), ("POST", "start"), ("POST", "stop")):
+            assert allowed(method, f"/containers/enginebench-{service}/{verb}")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/containers/json"),
+        ("GET", "/info"),
+        ("GET", "/containers/enginebench-postgres-1/json"),
+        ("GET", "/containers/enginebench-vllm-qwen2.5-7b/archive"),
+        ("GET", "/containers/enginebench-vllm-qwen2x5-7b/json"),
+        ("GET", "/containers/enginebench-vllm-qwen2.5-7b/json/../../../info"),
+        ("POST", "/containers/create"),
+        ("POST", "/containers/enginebench-vllm-qwen2.5-7b/exec"),
+        ("POST", "/containers/enginebench-vllm-qwen2.5-7b/kill"),
+        ("POST", "/containers/enginebench-vllm-qwen2.5-7b/update"),
+        ("POST", "/containers/somebody-elses/stop"),
+        ("POST", "/build"),
+        ("DELETE", "/containers/enginebench-vllm-qwen2.5-7b"),
+        ("PUT", "/containers/enginebench-vllm-qwen2.5-7b/archive"),
+    ],
+)
+def test_the_proxy_lets_nothing_else_through(method: str, path: str) -> None:
+    assert not allowed(method, path)
+
+
+def test_the_proxy_listens_to_the_worker_alone() -> None:
+    assert "-allowfrom=worker" in words("docker-proxy")
+    assert [name for name, one in SERVICES.items() if "docker.sock" in str(one.get("volumes"))] == ["docker-proxy"]
+    assert SERVICES["docker-proxy"]["volumes"][0].endswith(":/var/run/docker.sock:ro")
+
+
+# ---- .env.example and the image ----------------------------------------------------------------------------------
+
+
+def test_the_example_names_every_variable_that_compose_reads() -> None:
+    read = {*re.findall(r"\$\{([A-Z_]+)", TEXT)}
+    example = (ROOT / ".env.example").read_text()
+    listed = {*re.findall(r"^#?([A-Z_]+)=", example, re.MULTILINE)}
+    assert read <= listed
+    assert {name for name in listed if not name.startswith("ENGINEBENCH_")} <= read
+    required = {*re.findall(r"\$\{([A-Z_]+):\?", TEXT)}
+    empty = {*re.findall(r"^([A-Z_]+)=$", example, re.MULTILINE)}
+    assert required <= empty, "what must be set stands there empty, so that a copy does not work by itself"
+    defaults = dict(re.findall(r"\$\{([A-Z_]+):-([^}]+)\}", TEXT))
+    given = dict(re.findall(r"^([A-Z_]+)=(.+)$", example, re.MULTILINE))
+    assert {name: given[name] for name in defaults if name in given} == {n: defaults[n] for n in defaults if n in given}
+
+
+def test_the_image_is_made_from_the_lock_and_runs_as_nobody_in_particular() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    bases = re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)
+    assert len(bases) == 2
+    assert all(re.search(r":\d+\.\d+\.\d+", base) for base in bases)
+    assert "--require-hashes -r requirements.lock" in dockerfile
+    last = dockerfile.rpartition("FROM ")[2]
+    assert "USER 10001:10001" in last
+    assert "HEALTHCHECK" in last
+    assert {s["user"] for s in SERVICES.values() if s["image"].startswith("enginebench:")} == {"10001:10001"}
+    copied = set(re.findall(r"^COPY ([a-z_]+) ", dockerfile, re.MULTILINE))
+    context = (ROOT / ".dockerignore").read_text()
+    assert copied == {"engines", "bench_runner", "services", "migrations"}
+    assert {line[1:] for line in context.splitlines() if line.startswith("!")} >= copied | {"requirements.lock"}
+    assert context.startswith("*\n"), "nothing goes into the context unless it is named"
