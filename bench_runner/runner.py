@@ -22,7 +22,7 @@ from bench_runner.measure.summary import RunFacts
 from bench_runner.measure.telemetry import describe_telemetry, requests_in_engine
 from bench_runner.outcome import Notebook, RunOutcome
 from bench_runner.plan.arrival import window_notes
-from bench_runner.plan.spec import FixedPrompt, RunSpec, SyntheticPrompts
+from bench_runner.plan.spec import RunSpec, SyntheticPrompts
 from bench_runner.plan.tokenizer import (
     ApproximateTokenizer,
     RemoteTokenizer,
@@ -261,9 +261,8 @@ def _environment(spec: RunSpec, target: OpenTarget, tokenizer: Tokenizer) -> dic
 def _evidence(batch: Batch, notebook: Notebook, outcome: LoadOutcome, moved: Movement, watch: Watch) -> Evidence:
     workload = batch.spec.workload
     window = outcome.window_start_ns, outcome.window_end_ns
-    distinct = isinstance(workload.prompts, SyntheticPrompts) or (
-        isinstance(workload.prompts, FixedPrompt) and workload.requests == 1
-    )
+    # A fixed prompt is the same in every run, and a cache knows it from the first on.
+    distinct = isinstance(workload.prompts, SyntheticPrompts)
     return Evidence(
         records=notebook.records,
         arrival_kind=workload.arrival.kind,

@@ -167,6 +167,7 @@ def check_prefix_cache(evidence: Evidence) -> list[Reason]:
     message = f"the engine's prefix cache served {cached} of {prompts} prompt tokens; {CACHE_LIMIT:.0%} is the limit"
     if allowed:
         message += f" beyond the {allowed} that all prompts share"
+    message += "; serve without prefix cache (vLLM: --no-enable-prefix-caching) to see every prompt computed"
     return [*unknown, Reason("prefix_cache", severity, message)]
 
 

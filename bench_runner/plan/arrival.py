@@ -104,7 +104,7 @@ def measured_window(
 
     Returns:
         The measured part. Its end may be early, where the last send says more than the plan. `None`: all is measured:
-        a burst, and a closed loop without ramp-up.
+        a burst, and a closed loop without ramp-up. It is empty where a window cut short ended within the ramp-up.
     """
     if planned.span_ns == 0 or (planned.span_ns is None and ramp_up_s is None):
         return None
@@ -112,7 +112,8 @@ def measured_window(
     by_duration_ns = planned.send_until_ns if unsent else None
     start, end = window
     sending_end = start + (planned.span_ns or by_duration_ns or 0)
-    return start + _ns(ramp_up_s or 0), sending_end if complete else min(sending_end, end)
+    begin = start + _ns(ramp_up_s or 0)
+    return begin, max(begin, sending_end if complete else min(sending_end, end))
 
 
 def window_notes(planned: Schedule, window: tuple[int, int], *, duration_s: float | None, unsent: int) -> list[str]:

@@ -99,6 +99,7 @@ def draw(
     rows = _rows(workload, notes)
     most = workload.requests
     planned = _schedule(workload, rows, seed, repeat, attempt)
+    _check_ramp_up(workload, planned)
     if planned.offsets_ns is not None:
         workload = workload.model_copy(update={"requests": len(planned.offsets_ns)})
     if stream != MEASURED and workload.matched_output_tokens is not None:
@@ -146,6 +147,17 @@ def draw(
         for p, output in zip(prompts, outputs, strict=True)
     )
     return DrawnWorkload(requests, _digest(prompts), tuple(notes), planned)
+
+
+def _check_ramp_up(workload: WorkloadSpec, planned: Schedule) -> None:
+    """Raises SpecError where the sending is over before anything is measured."""
+    ramp_up_s = workload.ramp_up_s
+    if ramp_up_s is not None and planned.span_ns is not None and planned.span_ns <= ramp_up_s * 1e9:
+        raise SpecError(
+            f"every request is sent within the ramp-up of {ramp_up_s:g} s, so nothing is measured; give more requests "
+            "or a shorter ramp-up",
+            field="workload.ramp_up_s",
+        )
 
 
 def _rows(workload: WorkloadSpec, notes: list[str]) -> tuple[TraceRow, ...]:

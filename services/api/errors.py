@@ -69,8 +69,8 @@ MENDS = {
     "bool_parsing": "give true or false",
     "datetime_from_date_parsing": "give a time such as 2026-01-31T12:00:00Z",
     "datetime_parsing": "give a time such as 2026-01-31T12:00:00Z",
-    "model_attributes_type": "send a JSON object with the content type application/json",
-    "dict_type": "send a JSON object with the content type application/json",
+    "model_attributes_type": "give an object, with braces; see the schema in /openapi.json",
+    "dict_type": "give an object, with braces; see the schema in /openapi.json",
 }
 
 
@@ -143,6 +143,8 @@ def problems_of(errors: Sequence[Mapping[str, Any]], body: object) -> tuple[Prob
         if kind == "unstorable" and context.get("path"):
             field = f"{field}.{context['path']}" if field else str(context["path"])
         mend = MENDS.get(kind, "see the schema in /openapi.json")
+        if not field and kind in ("missing", "model_attributes_type", "dict_type"):
+            mend = "send a JSON object with the content type application/json"
         # A validator of our own says in its message what it wants.
         text = str(error["msg"]).removeprefix("Value error, ")
         if kind == "json_invalid":

@@ -69,8 +69,9 @@ def sending_of(flags: argparse.Namespace, workload: WorkloadSpec) -> dict[str, A
     kind = _kind(flags, workload, given)
     for name in sorted(given):
         if kind not in _BELONGS[name]:
+            cap = "; to cap an open loop give --max-concurrency" if name == "concurrency" else ""
             raise WrongUse(
-                f"{_flag(name)} does not go with a {kind} arrival; it belongs to {', '.join(_BELONGS[name])}"
+                f"{_flag(name)} does not go with a {kind} arrival; it belongs to {', '.join(_BELONGS[name])}{cap}"
             )
     sending: dict[str, Any] = {}
     if flags.arrival is not None or kind != workload.arrival.kind or given - {"duration", "ramp_up"}:

@@ -9,13 +9,21 @@ from __future__ import annotations
 import argparse
 import sys
 from importlib.metadata import version
+from typing import NoReturn
 
 from services.cli import compare, demo, jobs, migrate, run, runs, serve, targets, workloads
 
 
+class _Parser(argparse.ArgumentParser):
+    """One line says what is wrong; the flags are told where they are asked for."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="enginebench",
         description="Measure LLM inference engines with numbers that can be trusted.",
         allow_abbrev=False,

@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,23 @@ if TYPE_CHECKING:
 ENGINE_NAMES = ("vllm", "tgi", "transformers", "bud", "sglang", "mlx", "openai")
 ENDPOINT_NAMES = ("completions", "chat", "native")
 DEFAULT_WORKLOAD = "burst-100x128x128"
+#: field of a spec -> the flag that fills it, where they are called differently
+_FLAGS = {
+    "url": "--url",
+    "model": "--model",
+    "hardware": "--hardware",
+    "precision": "--precision",
+    "request_timeout_s": "--timeout",
+    "run_timeout_s": "--run-timeout",
+    "ttft_s": "--slo-ttft",
+    "tpot_s": "--slo-tpot",
+    "e2e_s": "--slo-e2e",
+    "seed": "--seed",
+    "requests": "--requests",
+    "warmup_batches": "--warmup",
+    "duration_s": "--duration",
+    "ramp_up_s": "--ramp-up",
+}
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -76,12 +94,8 @@ def execute(arguments: argparse.Namespace) -> int:
         where = f" ({outcome.error.field})" if outcome.error.field else ""
         print(f"enginebench run: {outcome.error}{where}", file=sys.stderr)
         return 2
-    try:
-        _write(outcome, arguments)
-    except OSError as error:
-        print(f"enginebench run: cannot write {error.filename}: {error.strerror}", file=sys.stderr)
-        return 1
-    return 0 if outcome.result.validity.state == "VALID" else 1
+    written = _write(outcome, arguments)
+    return 0 if written and outcome.result.validity.state == "VALID" else 1
 
 
 def _spec(arguments: argparse.Namespace) -> RunSpec:
@@ -116,8 +130,14 @@ def _spec(arguments: argparse.Namespace) -> RunSpec:
         )
     except ValidationError as error:
         # What was given is not repeated: a URL may carry a password.
-        problems = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise WrongUse("; ".join(problems)) from None
+        problems = (f"{_flag_of(e['loc'])}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors())
+        raise WrongUse("; ".join(dict.fromkeys(problems))) from None
+
+
+def _flag_of(location: tuple[int | str, ...]) -> str:
+    """The flag that fills a field of a spec; a workload file's own fields keep their names."""
+    name = str(location[0]) if location else ""
+    return _FLAGS.get(name, ".".join(map(str, location)))
 
 
 def _check_files(arguments: argparse.Namespace) -> None:
@@ -223,18 +243,32 @@ def _show_progress(control: RunControl, done: threading.Event, requests: str) ->
             last = line
 
 
-def _write(outcome: RunOutcome, arguments: argparse.Namespace) -> None:
+def _write(outcome: RunOutcome, arguments: argparse.Namespace) -> bool:
+    """The report first: a disk that is full takes nothing of it. Whether every file could be written."""
     result: dict[str, Any] = outcome.result.to_json()
-    if arguments.records:
-        with Path(arguments.records).open("w", encoding="utf-8") as file:
-            for row in outcome.record_rows():
-                file.write(json.dumps(row, separators=(",", ":")) + "\n")
     if arguments.json == "-":
         json.dump(result, sys.stdout, indent=1)
         print()
-        return
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    from bench_runner.report import print_report
+    else:
+        from bench_runner.report import print_report
 
-    print_report(result)
+        print_report(result)
+    written = True
+    if arguments.json and arguments.json != "-":
+        written &= _write_lines(arguments.json, [json.dumps(result, indent=1)])
+    if arguments.records:
+        written &= _write_lines(
+            arguments.records, (json.dumps(r, separators=(",", ":")) for r in outcome.record_rows())
+        )
+    return written
+
+
+def _write_lines(name: str, lines: Iterable[str]) -> bool:
+    try:
+        with Path(name).open("w", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in lines)
+    except OSError as error:
+        mend = "free some space, or give a file elsewhere"
+        print(f"enginebench run: cannot write {name}: {error.strerror}; {mend}", file=sys.stderr)
+        return False
+    return True

@@ -41,7 +41,11 @@ def _add_list(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     listing.add_argument("--job", metavar="JOB")
     listing.add_argument("--since", metavar="TIME", help="such as 2026-01-31T12:00:00Z")
     listing.add_argument("--until", metavar="TIME")
-    listing.add_argument("--sort", metavar="FIELD", help="such as -output_tokens_per_s; - for descending")
+    listing.add_argument(
+        "--sort",
+        metavar="FIELD",
+        help="such as duration_s; descending: --sort=-duration_s",
+    )
     listing.add_argument("--limit", type=int, default=20, metavar="N")
     listing.set_defaults(func=speaking(_list))
     add_service_arguments(listing, inner=True)

@@ -103,7 +103,7 @@ class Service:
 
     def get(self, path: str, params: Mapping[str, Any] | None = None) -> Any:
         """The JSON of an answer. Raises Refused."""
-        return self._ask("GET", path, params=_given(params)).json()
+        return self._json(self._ask("GET", path, params=_given(params)))
 
     def get_text(self, path: str, params: Mapping[str, Any] | None = None) -> str:
         """The text of an answer. Raises Refused."""
@@ -111,7 +111,7 @@ class Service:
 
     def post(self, path: str, body: object = None, headers: Mapping[str, str] | None = None) -> Any:
         """Send JSON, and the JSON of the answer. Raises Refused."""
-        return self._ask("POST", path, json=body, headers=dict(headers or {})).json()
+        return self._json(self._ask("POST", path, json=body, headers=dict(headers or {})))
 
     def delete(self, path: str) -> None:
         """Raises Refused."""
@@ -119,9 +119,13 @@ class Service:
 
     def pages(self, path: str, params: Mapping[str, Any], most: int) -> Iterator[dict[str, Any]]:
         """At most `most` items of a list, page by page. Raises Refused."""
+        if most < 1:
+            raise Refused("--limit: give 1 or more")
         cursor: str | None = None
         while most > 0:
             page = self.get(path, {**params, "limit": min(most, 500), "cursor": cursor})
+            if not isinstance(page, dict) or not {"items", "next"} <= page.keys():
+                raise self._stranger()
             yield from page["items"]
             most -= len(page["items"])
             cursor = page["next"]
@@ -159,6 +163,15 @@ class Service:
             raise _refusal(answer)
         return answer
 
+    def _json(self, answer: httpx.Response) -> Any:
+        try:
+            return answer.json()
+        except ValueError:
+            raise self._stranger() from None
+
+    def _stranger(self) -> Refused:
+        return Refused(f"{self._client.base_url} does not answer as an enginebench service; mend --server")
+
     def _unreachable(self, error: Exception) -> Refused:
         return Refused(
             f"no service answers at {self._client.base_url} ({error}); "
@@ -172,6 +185,12 @@ def _given(params: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _refusal(answer: httpx.Response) -> Refused:
     code = 1 if answer.status_code >= 500 else 2
+    if answer.status_code == 401:
+        return Refused(
+            f"the service wants an API key that it knows: set {DEFAULT_KEY_VARIABLE}, or name the variable that holds "
+            "it with --api-key-env",
+            code,
+        )
     try:
         problem = answer.json()
         lines = [f"{e['field']}: {e['problem']} ({e['mend']})" for e in problem["errors"]]

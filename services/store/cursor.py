@@ -87,4 +87,4 @@ class Keyset:
 
 
 def _refusal(problem: str) -> BadInput:
-    return BadInput(Problem("cursor", problem, "leave it out for the first page, then give next_cursor back as it was"))
+    return BadInput(Problem("cursor", problem, "leave it out for the first page, then give the page's next"))

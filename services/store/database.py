@@ -156,7 +156,20 @@ def _outages_named() -> Iterator[None]:
         if not _is_outage(error.orig):
             raise
         # the driver's first line; SQLAlchemy's own text would carry the statement and its values
-        raise Unavailable(f"the database does not answer: {str(error.orig).splitlines()[0]}") from error
+        reason = str(error.orig).splitlines()[0]
+        if _is_full(error.orig):
+            mend = "free some space where the database is (ENGINEBENCH_DATABASE_URL)"
+            raise Unavailable(f"the database's disk is full: {reason}", (Problem("", reason, mend),)) from error
+        raise Unavailable(f"the database does not answer: {reason}") from error
+
+
+def _is_full(error: BaseException | None) -> bool:
+    match error:
+        case sqlite3.OperationalError(sqlite_errorcode=sqlite3.SQLITE_FULL):
+            return True
+        case psycopg.Error(sqlstate="53100"):  # disk_full
+            return True
+    return False
 
 
 def _is_outage(error: BaseException | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -21,9 +22,18 @@ router = APIRouter(prefix="/v1/compare", tags=["runs"])
 MOST_RUNS = 100
 
 
+_IDS = re.compile(r"^[A-Za-z0-9_-]+(,[A-Za-z0-9_-]+)+$")
+
+
 def _is_axis(value: str) -> str:
     if value not in AXES:
         raise ValueError(f"must be one of {', '.join(AXES)}")
+    return value
+
+
+def _are_ids(value: str) -> str:
+    if not _IDS.fullmatch(value):
+        raise ValueError("must be the ids of two or more runs, with commas between")
     return value
 
 
@@ -32,9 +42,10 @@ def get_comparison(
     store: Store,
     runs: Annotated[
         str,
+        AfterValidator(_are_ids),
         Query(
             max_length=8000,
-            pattern=r"^[A-Za-z0-9_-]+(,[A-Za-z0-9_-]+)+$",
+            json_schema_extra={"pattern": _IDS.pattern},
             description="ids with commas between, at least two; the first one's side is the baseline",
             examples=["0198c0de0000700080000000000000aa-00000,0198c0de0000700080000000000000aa-00001"],
         ),

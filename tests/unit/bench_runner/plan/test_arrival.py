@@ -323,7 +323,11 @@ class TestMeasuredWindow:
         timed = plan(ClosedLoop(concurrency=2), 9, duration_s=20)
         assert self.seconds_of(timed, ramp_up_s=5, unsent=3) == (15, 30)
         # Where every request was sent, the last of them says when sending ended.
-        assert self.seconds_of(timed, ramp_up_s=5) == (15, 10)
+        assert self.seconds_of(timed, ramp_up_s=5) == (15, 15)
+
+    def test_a_window_never_ends_before_it_begins(self) -> None:
+        planned = plan(Constant(rate_per_s=1), 90)
+        assert self.seconds_of(planned, ramp_up_s=35, complete=False) == (45, 45)
 
     def test_what_the_reader_must_know(self) -> None:
         def notes(planned: Schedule, duration_s: float | None, unsent: int = 0) -> str:

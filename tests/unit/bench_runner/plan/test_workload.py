@@ -372,6 +372,13 @@ class TestOpenLoops:
         assert warm.schedule == drawn.schedule
         assert warm.digest != drawn.digest
 
+    def test_a_load_that_is_sent_within_its_ramp_up_is_refused(self) -> None:
+        short = workload(30, requests=3, arrival=Constant(rate_per_s=20), duration_s=2.0, ramp_up_s=0.5)
+        with pytest.raises(SpecError, match=r"ramp-up of 0\.5 s.*nothing is measured") as refusal:
+            draw_with(ApproximateTokenizer(), short)
+        assert refusal.value.field == "workload.ramp_up_s"
+        assert draw_with(ApproximateTokenizer(), short.model_copy(update={"requests": 30})).requests
+
     def test_a_warm_up_of_a_long_run_is_short(self) -> None:
         timed = workload(30, requests=500, arrival=Constant(rate_per_s=1), duration_s=400.0, ramp_up_s=10.0)
         assert draw_with(ApproximateTokenizer(), timed).schedule.span_ns == 400_000_000_000
