@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import Struct
+
 from engines.contract import EARLY_STOPS, Capture, Completion
 from engines.dialects.reading import Tally, count, understand
 
@@ -21,8 +23,7 @@ from engines.dialects.reading import Tally, count, understand
 TextOf = Callable[[dict[str, Any]], str]
 
 
-@dataclass(slots=True)
-class Choice:
+class Choice(Struct, gc=False):
     """One choice of an answer, or of one streamed chunk."""
 
     index: int

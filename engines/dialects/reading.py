@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from operator import eq
@@ -127,7 +127,7 @@ class Reads:
         """The read that carried the content byte before `content_end`."""
         return max(0, min(bisect_left(self._ends, self._parsed.raw_end(content_end)), self._last))
 
-    def find_all(self, content_ends: Iterable[int]) -> list[int]:
+    def find_all(self, content_ends: Sequence[int]) -> list[int]:
         """The same of many, which come in rising order."""
         starts, raw_starts, ends = self._parsed.content_starts, self._parsed.raw_starts, self._ends
         last_piece, last_read = len(starts) - 1, self._last
@@ -169,12 +169,13 @@ class Reads:
 def read_stream(tally: Tally, parsed: ParsedResponse, reads: Reads, take: TakeEvent) -> None:
     """Walks the events of a stream, up to `[DONE]`."""
     events = list(parse_events(parsed.content))
-    for event, read in zip(events, reads.find_all(event.end for event in events), strict=True):
+    status = parsed.status
+    for event, read in zip(events, reads.find_all([event.end for event in events]), strict=True):
         if event.data == b"[DONE]":
             return
         value = parse_json(event.data)
         if isinstance(value, dict):
-            failure = error_event(value, parsed.status)
+            failure = error_event(value, status)
             if failure is not None:
                 tally.error = tally.error or failure
                 continue
