@@ -5,6 +5,7 @@ Of a search only the first run of each target × workload is known; each run's e
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -34,6 +35,8 @@ class PointWorkload:
     #: name without the point, and the point; `None` both: the job has neither sweep nor search
     series: str | None = None
     point: float | None = None
+    #: which of its series' points it is, from 0
+    place: int = 0
 
 
 def expand(
@@ -82,7 +85,7 @@ def expand(
                 workload=workload.spec,
                 limits=job.limits,
                 slo=job.slo if job.search is None else job.search.slo,
-                seed=seed,
+                seed=_seed_of(seed, workload.place),
                 repeat=repeat,
                 keep_raw=job.keep_raw,
                 calibration=job.calibration,
@@ -124,13 +127,20 @@ def _points(along: Along, workload: WorkloadSpec) -> Iterator[PointWorkload]:
     base = workload.name
     match along:
         case Sweep(points=points):
-            for value in points:
-                yield PointWorkload(at_point(workload, along, value, base=base), base, value)
+            for place, value in enumerate(points):
+                yield PointWorkload(at_point(workload, along, value, base=base), base, value, place)
         case Search():
             first = next_step(along, ())
             assert isinstance(first, Probe)
             spec = at_point(workload, along, first.value, base=base, requests=first.requests)
             yield PointWorkload(spec, base, first.value)
+
+
+def _seed_of(seed: int, place: int) -> int:
+    """Each point draws prompts of its own: an engine may still have those of another in its prefix cache."""
+    if place == 0:
+        return seed
+    return int.from_bytes(hashlib.sha256(f"{seed} {place}".encode()).digest()[:6])
 
 
 def _search_problems(job: JobSpec, search: Search, workloads: Sequence[WorkloadSpec]) -> Iterator[Problem]:

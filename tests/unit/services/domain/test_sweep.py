@@ -115,6 +115,13 @@ def test_every_point_is_a_cell_of_its_own_in_the_order_asked_for() -> None:
     assert [(r.point, r.spec.repeat) for r in grouped] == [(1, 0), (1, 1), (8, 0), (8, 1)]
 
 
+def test_every_point_draws_prompts_of_its_own_the_same_for_every_target() -> None:
+    runs = runs_of(sweep={"axis": "concurrency", "values": [1, 8, 16]}, repeats=2)
+    seeds = {(r.point, r.spec.seed) for r in runs}
+    assert len(seeds) == len({seed for _, seed in seeds}) == 3
+    assert (1, 9) in seeds
+
+
 def test_without_a_sweep_there_is_no_point() -> None:
     assert {(r.series, r.point) for r in runs_of()} == {(None, None)}
 
