@@ -101,11 +101,10 @@ class RequestRecord:
     @property
     def one_token_per_event(self) -> bool:
         """Each event carried exactly one token: the wire says so, or there are as many events as tokens counted."""
-        if not self.event_tokens:
-            return False
-        if any(tokens == -1 for tokens in self.event_tokens):
-            return all(tokens in (-1, 1) for tokens in self.event_tokens) and len(self.event_ns) == self.output_tokens
-        return all(tokens == 1 for tokens in self.event_tokens)
+        sizes = set(self.event_tokens)
+        if -1 in sizes:
+            return sizes <= {-1, 1} and len(self.event_ns) == self.output_tokens
+        return sizes == {1}
 
 
 def record_of(

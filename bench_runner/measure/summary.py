@@ -271,12 +271,13 @@ def _distributions(
     gaps = [(b - a) / 1e9 for record in good for a, b in pairwise(record.event_ns)]
     singly = bool(good) and all(record.one_token_per_event for record in good)
     timed = [] if facts.arrival_kind in CLOSED_ARRIVALS else good
+    event_gap_s = over(gaps)
     return {
         "ttft_s": over(record.ttft_s for record in good),
         "tpot_s": over(record.tpot_s for record in good),
         "tokens_per_s_per_user": over(1 / r.tpot_s if r.tpot_s else None for r in good),
-        "itl_s": over(gaps) if singly else None,
-        "event_gap_s": over(gaps),
+        "itl_s": event_gap_s if singly else None,
+        "event_gap_s": event_gap_s,
         "e2e_s": over(record.e2e_s for record in good),
         "closed_s": over(record.closed_s for record in good),
         "scheduled_ttft_s": over(from_scheduled(record, record.ttft_s) for record in timed),
