@@ -20,6 +20,7 @@ from bench_runner.measure.environment import describe
 from bench_runner.measure.evidence import Evidence
 from bench_runner.measure.summary import RunFacts
 from bench_runner.measure.telemetry import describe_telemetry, requests_in_engine
+from bench_runner.measure.window import extend_to_last_send
 from bench_runner.outcome import Notebook, RunOutcome
 from bench_runner.plan.arrival import window_notes
 from bench_runner.plan.spec import RunSpec, SyntheticPrompts
@@ -268,7 +269,7 @@ def _evidence(batch: Batch, notebook: Notebook, outcome: LoadOutcome, moved: Mov
         arrival_kind=workload.arrival.kind,
         max_concurrency=getattr(workload.arrival, "max_concurrency", None),
         concurrency=getattr(workload.arrival, "concurrency", None),
-        measured=None if notebook.facts is None else notebook.facts.measured,
+        measured=None if notebook.facts is None else extend_to_last_send(notebook.records, notebook.facts.measured),
         ended=outcome.ended,
         lengths=workload.lengths,
         matched=workload.matched_output_tokens is not None,

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engines.address import check_headers, resolve
 from engines.catalog import find_dialect, find_engine
@@ -20,14 +20,14 @@ from engines.contract import Dialect, Endpoint, Engine, Failure, FailureKind, Or
 from engines.control import ControlClient
 from engines.errors import TargetRefused, TargetUnavailable
 from engines.facts import ServerFacts, describe, served_models
-from engines.launch.overlay import overlay_model_folder
-from engines.launch.process import LaunchedProcess, launch
-from engines.launch.ready import await_generation
 from engines.probe import PROBE_PROMPT, PROBE_TOKENS, Probe, check_model, probe, wrong_model
 from engines.scrape import scrape
 from engines.site import Secret, Site, bearer_token
 from engines.spec import Attached, Launched, TargetSpec
 from engines.watch import Watch
+
+if TYPE_CHECKING:
+    from engines.launch.process import LaunchedProcess
 
 __all__ = ["OpenTarget", "Secret", "ServerFacts", "Site", "open_target"]
 
@@ -139,6 +139,8 @@ def open_target(
                     seen = _probe_attached(client, engine, endpoint, dialect, model, probe_timeout_s, should_stop)
                 startup_s, flags = None, spec.flags
             case Launched() as reach:
+                from engines.launch.ready import await_generation
+
                 folder = _model_folder(reach, overlay, stack)
                 process, origin = _launch(spec, reach, engine, site, folder, stack)
                 client = stack.enter_context(ControlClient(origin))
@@ -190,6 +192,8 @@ def _model_folder(reach: Launched, overlay: bool, stack: ExitStack) -> str:
     """The model to launch: as the spec names it, or an overlay of it that lives as long as the target."""
     if not overlay:
         return reach.model_path
+    from engines.launch.overlay import overlay_model_folder
+
     name = Path(reach.model_path).name or "model"
     folder = Path(stack.enter_context(TemporaryDirectory(prefix="enginebench-overlay-")))
     return str(overlay_model_folder(reach.model_path, folder / name))
@@ -204,6 +208,8 @@ def _launch(
             "this service does not launch engines; attach to a running server, or allow launching in its settings",
             field="reach.kind",
         )
+    from engines.launch.process import launch
+
     secrets = [secret.value for secret in site.secrets.values()]
     process = stack.enter_context(launch(engine, reach, site.state_dir, secrets=secrets, model_path=folder))
     return process, Origin("http", "127.0.0.1", process.port, "", "127.0.0.1", dict(spec.headers))

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import ValidationError
 
 from bench_runner.errors import SpecError
@@ -242,6 +241,8 @@ def _read_text(path: Path) -> str:
 
 def _parse_text(text: str, form: str, where: str) -> Any:
     """Plain JSON types out of YAML or JSON."""
+    import yaml  # here, for few runs read a file
+
     try:
         if form == "json":
             body = json.loads(text)
@@ -261,6 +262,8 @@ def _parse_text(text: str, form: str, where: str) -> Any:
 
 def _check_yaml(text: str, where: str) -> None:
     """Refuse what lets a few lines of YAML take gigabytes or minutes: references, and depth without end."""
+    import yaml
+
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):

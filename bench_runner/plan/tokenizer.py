@@ -11,11 +11,12 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
-
-import tokenizers
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bench_runner.errors import TokenizerError
+
+if TYPE_CHECKING:
+    import tokenizers
 
 _FIELD = "target.tokenizer"
 _MEND = (
@@ -174,6 +175,8 @@ def open_tokenizer(path: str | Path, *, adds_bos: bool = True) -> LocalTokenizer
     Raises:
         TokenizerError: unreadable or malformed.
     """
+    import tokenizers  # here, for few runs have a file
+
     try:
         file = _find_file(Path(path))
         raw = file.read_bytes()

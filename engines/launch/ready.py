@@ -85,11 +85,12 @@ def await_generation(
 
 
 def _telling(error: TargetUnavailable) -> int:
-    """How much an answer says: nobody there least, then a name that is not known, for another one may be."""
+    """How much an answer says: nobody there least, then a name that is not known, for another one may be, and no
+    answer within what was left of the time."""
     failure = error.failure
     if failure is None or failure.kind is FailureKind.CONNECT:
         return 0
-    return 1 if failure.status == 404 else 2
+    return 1 if failure.status == 404 or failure.kind is FailureKind.TIMEOUT else 2
 
 
 def _says_no(error: TargetUnavailable) -> bool:
