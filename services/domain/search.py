@@ -3,9 +3,9 @@
 low ─▶ twice that ─▶ … ─▶ the first that does not meet ─▶ halve the ratio between the two until they are close
 
 A value *meets* where the true share of requests that keep the SLO is at least `attainment`, but for a chance of `error`
-(one-sided Clopper-Pearson bound over its VALID runs); it *fails* where that share is below, in the same sense, runs
-included that are not VALID only because the engine could not follow. A value where neither can be said after `LOOKS`
-runs is *undecided*, and the search goes on below it.
+(one-sided Clopper-Pearson bound over its VALID runs); it *fails* where that share is below, in the same sense. Runs
+that are not VALID only because the engine could not follow speak against a value in both, and never for it. A value
+where neither can be said after `LOOKS` runs is *undecided*, and the search goes on below it.
 
 The final words rest on whichever values the search came to, so each test has its part of the whole error alone:
 error = (1 - confidence) ÷ (most values the search may come to × most runs at one). Then all that is said of all values
@@ -198,7 +198,9 @@ def outcome_at(search: Search, value: float, history: Sequence[ProbeResult]) -> 
     crushed = [probe.attained for probe in here if probe.overloaded and probe.attained is not None]
     error = error_of_one_test(search)
     counted = pool([*valid, *crushed])
-    low, high = lower_bound(pool(valid), error), upper_bound(counted, error)
+    # A crushed run speaks against the value in both bounds: to leave it out for how it went would be to choose.
+    low = min(lower_bound(pool(valid), error), lower_bound(counted, error))
+    high = upper_bound(counted, error)
     lost = len(here) - len(valid)
     said: Said = "open"
     if low >= search.attainment and high >= search.attainment:

@@ -253,3 +253,12 @@ def test_the_claim_holds_where_requests_wait_for_each_other(limit_s: float, atta
     found = [run(search, queue(20, limit_s, draws)) for _ in range(20)]
     wrong = sum(is_wrong(search, verdict, truth) for verdict, _ in found)
     assert wrong <= 0.2 * 20
+
+
+def test_a_run_that_the_engine_could_not_follow_is_not_left_out_for_a_luckier_one() -> None:
+    search = search_of()
+    lost = ProbeResult(1, Attained(697, 488, 697), False, ("not_stationary",))
+    lucky = ProbeResult(1, Attained(697, 697, 697), True)
+    after_luck, after_both = next_step(search, [lucky]), next_step(search, [lost, lucky])
+    assert isinstance(after_luck, Probe) and after_luck.value == 2, "one good run is enough"
+    assert isinstance(after_both, Verdict) and after_both.lowest_failing == 1, "unless another spoke against it"
