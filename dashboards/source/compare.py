@@ -12,8 +12,8 @@ from dashboards.source.queries import Sql
 
 NOTHING = "No VALID run of this model, workload, hardware and precision in the chosen time."
 KIND = "CASE WHEN simulated THEN 'simulated' ELSE 'real' END"
-#: A sweep's points have names of their own, "chat@concurrency=8".
-WORK = "regexp_replace(workload, '@.*$', '')"
+#: A sweep's points are workloads of their own, "chat@concurrency=8", of one series.
+WORK = "coalesce(series, workload)"
 
 #: One row a run: of each target and piece of work, the newest job's VALID runs. Only these are looked into.
 CHOSEN = f"""
@@ -26,8 +26,8 @@ WITH like_runs AS (
     AND {WORK} IN (${{workload:sqlstring}}) AND coalesce(hardware, 'unknown') IN (${{hardware:sqlstring}})
     AND coalesce(precision, 'unknown') IN (${{precision:sqlstring}}) AND {KIND} IN (${{kind:sqlstring}})
 ), chosen AS (
-  SELECT l.*, (d.result #>> '{{summary,output_tokens_per_s_per_gpu}}')::float8 AS per_gpu,
-         (d.result #>> '{{summary,tokens_per_s_per_user,p50}}')::float8 AS per_user,
+  SELECT l.*, (l.figures ->> 'output_tokens_per_s_per_gpu')::float8 AS per_gpu,
+         (l.figures ->> 'tokens_per_s_per_user.p50')::float8 AS per_user,
          coalesce((d.spec #>> '{{workload,arrival,concurrency}}')::int, l.requests) AS concurrency,
          d.spec #>> '{{workload,output_tokens,tokens}}' AS tokens_a_prompt
   FROM like_runs l JOIN documents d ON d.run_id = l.id
@@ -60,7 +60,7 @@ _FROM_LATEST = "FROM latest_runs l JOIN runs r ON r.id = l.run_id"
 #: Name, label, query, several at once. What must be alike is chosen one at a time.
 VARIABLES = (
     ("model", "Model", "SELECT DISTINCT model FROM latest_runs ORDER BY 1", False),
-    ("workload", "Workload", f"SELECT DISTINCT {WORK} FROM latest_runs ORDER BY 1", False),
+    ("workload", "Workload", f"SELECT DISTINCT coalesce(r.series, r.workload) {_FROM_LATEST} ORDER BY 1", False),
     ("hardware", "Hardware", f"SELECT DISTINCT coalesce(r.hardware, 'unknown') {_FROM_LATEST} ORDER BY 1", False),
     ("precision", "Precision", f"SELECT DISTINCT coalesce(r.precision, 'unknown') {_FROM_LATEST} ORDER BY 1", False),
     ("kind", "Real or simulated", f"SELECT DISTINCT {KIND} FROM latest_runs ORDER BY 1", False),

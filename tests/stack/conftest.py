@@ -49,11 +49,11 @@ class Prometheus:
 
 
 @contextmanager
-def running_prometheus(config: str, folder: Path) -> Iterator[Prometheus]:
-    """One with this configuration, ready; stopped at the end."""
+def running_prometheus(config: str, folder: Path, port: int | None = None) -> Iterator[Prometheus]:
+    """One with this configuration, ready; stopped at the end. `port`: a free one unless given."""
     folder.mkdir()
     (folder / "prometheus.yml").write_text(config)
-    port = free_port()
+    port = free_port() if port is None else port
     command = [
         find_program("prometheus"),
         f"--config.file={folder / 'prometheus.yml'}",
