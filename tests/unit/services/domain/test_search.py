@@ -260,5 +260,7 @@ def test_a_run_that_the_engine_could_not_follow_is_not_left_out_for_a_luckier_on
     lost = ProbeResult(1, Attained(697, 488, 697), False, ("not_stationary",))
     lucky = ProbeResult(1, Attained(697, 697, 697), True)
     after_luck, after_both = next_step(search, [lucky]), next_step(search, [lost, lucky])
-    assert isinstance(after_luck, Probe) and after_luck.value == 2, "one good run is enough"
-    assert isinstance(after_both, Verdict) and after_both.lowest_failing == 1, "unless another spoke against it"
+    assert isinstance(after_luck, Probe)
+    assert after_luck.value == 2, "one good run is enough"
+    assert isinstance(after_both, Verdict)
+    assert after_both.lowest_failing == 1, "unless another spoke against it"
