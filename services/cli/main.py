@@ -7,6 +7,7 @@ service has to start in well under a second.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from importlib.metadata import version
 from typing import NoReturn
@@ -44,6 +45,8 @@ def main(argv: list[str] | None = None) -> int:
         print("enginebench: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
+        # Nobody reads on: what is still in the buffer has nowhere to go when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 

@@ -244,15 +244,11 @@ def _show_progress(control: RunControl, done: threading.Event, requests: str) ->
 
 
 def _write(outcome: RunOutcome, arguments: argparse.Namespace) -> bool:
-    """The report first: a disk that is full takes nothing of it. Whether every file could be written."""
-    result: dict[str, Any] = outcome.result.to_json()
-    if arguments.json == "-":
-        json.dump(result, sys.stdout, indent=1)
-        print()
-    else:
-        from bench_runner.report import print_report
+    """The files first, for nobody may be left to read the report; then the report, whatever became of the files.
 
-        print_report(result)
+    Whether every file could be written.
+    """
+    result: dict[str, Any] = outcome.result.to_json()
     written = True
     if arguments.json and arguments.json != "-":
         written &= _write_lines(arguments.json, [json.dumps(result, indent=1)])
@@ -260,6 +256,13 @@ def _write(outcome: RunOutcome, arguments: argparse.Namespace) -> bool:
         written &= _write_lines(
             arguments.records, (json.dumps(r, separators=(",", ":")) for r in outcome.record_rows())
         )
+    if arguments.json == "-":
+        json.dump(result, sys.stdout, indent=1)
+        print()
+    else:
+        from bench_runner.report import print_report
+
+        print_report(result)
     return written
 
 
