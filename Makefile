@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JSON ?=
 
-.PHONY: help install dev demo test test-engines test-stack lint format calibrate bench lock clean
+.PHONY: help install dev demo test test-engines test-stack lint format calibrate bench bench-client soak dashboards lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -41,8 +41,17 @@ format: dev ## let ruff mend what it can
 calibrate: dev ## hold the records against the simulated engine's own truth at rising load
 	$(BIN)/python -m tests.calibration.calibrate
 
-bench: dev ## answer times of the service over 10,000 stored runs, on SQLite and Postgres
+bench: bench-client ## bench-client, then answer times of the service over 10,000 stored runs, on SQLite and Postgres
 	$(BIN)/python -m tests.calibration.bench_service
+
+bench-client: dev ## what the client costs and how exact it is, beside plain httpx and aiohttp clients, with a picture
+	$(BIN)/python -m tests.calibration.bench_client
+
+soak: dev ## 300 clean runs in a row, none of which may be called wrong: about ten minutes
+	$(BIN)/python -m tests.calibration.soak
+
+dashboards: dev ## write Grafana's dashboards anew from dashboards/source
+	$(BIN)/python -m dashboards.generate
 
 lock: dev ## write both requirements locks anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml --group build -o requirements.lock
