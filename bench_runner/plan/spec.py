@@ -10,7 +10,7 @@ import json
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from engines.spec import Spec, TargetSpec
 
@@ -21,6 +21,9 @@ Concurrency = Annotated[int, Field(ge=1, le=20_000)]
 #: requests a second
 Rate = Annotated[float, Field(ge=0.001, le=1_000_000, allow_inf_nan=False)]
 RateOrNone = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
+#: seconds
+ScrapeInterval = Annotated[float, Field(ge=0.05, le=3600, allow_inf_nan=False)]
+SCRAPE_INTERVAL_S = 0.2
 
 
 class FixedLength(Spec):
@@ -257,6 +260,10 @@ class Slo(Spec):
         return self
 
 
+def _requests_may_be_left_out(schema: dict[str, Any]) -> None:
+    schema["required"] = [name for name in schema["required"] if name != "requests"]
+
+
 class WorkloadSpec(Spec):
     """Where prompts and output lengths come from, how many, and the arrival process. Engine-neutral.
 
@@ -264,8 +271,10 @@ class WorkloadSpec(Spec):
     arrival has rates (it is then more than they will ever send in that time). What is under way at the end is awaited.
     """
 
+    model_config = ConfigDict(json_schema_extra=_requests_may_be_left_out)
+
     name: Annotated[str, Field(min_length=1, max_length=100)] = "custom"
-    requests: Count
+    requests: Count = Field(description="most that are sent; may be left out with duration_s and rates")
     prompts: Prompts
     output_tokens: Length
     arrival: ArrivalSpec = Burst()
@@ -335,6 +344,9 @@ class RunSpec(Spec):
     attempt: Annotated[int, Field(ge=1, le=1_000)] = 1
     #: keep the raw bytes of every response, not only of failed ones
     keep_raw: bool = False
+    #: from one reading of the engine's own /metrics to the next beside the measured load; seldomer where the engine
+    #: takes long to answer; `None`: it is left alone, and read before and after only
+    scrape_interval_s: ScrapeInterval | None = SCRAPE_INTERVAL_S
     #: hold the load process against a known answer right after the window
     calibration: bool = Field(default=True, exclude_if=lambda value: value is True)
 

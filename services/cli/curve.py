@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from typing import Any
 
 from services.cli.service import Refused, print_table, shown
@@ -83,6 +84,8 @@ def axis_of(flags: argparse.Namespace) -> dict[str, Any]:
 def _values(text: str) -> dict[str, Any]:
     if ":" in text:
         low, high, steps = _numbers(text, _LINE)
+        if steps != int(steps):
+            raise Refused(f"{text!r}: STEPS is a whole number of points")
         return {"low": low, "high": high, "steps": int(steps)}
     return {"values": _floats(text, ",", _VALUES)}
 
@@ -96,9 +99,12 @@ def _numbers(text: str, form: str) -> list[float]:
 
 def _floats(text: str, between: str, form: str) -> list[float]:
     try:
-        return [float(part) for part in text.split(between)]
+        numbers = [float(part) for part in text.split(between)]
     except ValueError:
-        raise Refused(f"{text!r} is not {form}, in numbers") from None
+        numbers = [math.nan]
+    if not all(map(math.isfinite, numbers)):
+        raise Refused(f"{text!r} is not {form}, in numbers")
+    return numbers
 
 
 def _slo(text: str) -> dict[str, float]:

@@ -22,7 +22,7 @@ from services.domain.job import (
     resolve_arms,
     resolve_workloads,
 )
-from services.domain.search import Probe, Search, first_requests, next_step
+from services.domain.search import SENDING_SHARE, Probe, Search, first_requests, next_step
 from services.domain.sweep import Along, Sweep, at_point, sweep_problems
 from services.domain.target import occupied_resources
 
@@ -88,6 +88,7 @@ def expand(
                 seed=_seed_of(seed, workload.place),
                 repeat=repeat,
                 keep_raw=job.keep_raw,
+                scrape_interval_s=job.scrape_interval_s,
                 calibration=job.calibration,
             ),
             target_name=arm.name,
@@ -145,12 +146,13 @@ def _seed_of(seed: int, place: int) -> int:
 
 def _search_problems(job: JobSpec, search: Search, workloads: Sequence[WorkloadSpec]) -> Iterator[Problem]:
     requests = first_requests(search)
-    takes_s = requests / search.low
-    if search.axis == "rate_per_s" and takes_s >= job.limits.run_timeout_s:
+    takes_s = max(requests / search.low, search.least_s) + search.least_s / 3
+    allowed_s = SENDING_SHARE * job.limits.run_timeout_s
+    if search.axis == "rate_per_s" and takes_s > allowed_s:
         yield Problem(
             "search.low",
-            f"the claim takes {requests} requests, which at {search.low:g}/s are sent in {takes_s:.0f} s, and a run "
-            f"ends after {job.limits.run_timeout_s:g} s",
+            f"the claim takes {requests} requests, which at {search.low:g}/s are sent in {takes_s:.0f} s with their "
+            f"ramp-up, and of the {job.limits.run_timeout_s:g} s that a run may last {allowed_s:g} s are for sending",
             "begin higher, raise limits.run_timeout_s, or ask for less attainment or confidence",
         )
     for at, workload in enumerate(workloads):

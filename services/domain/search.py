@@ -28,7 +28,17 @@ from bench_runner.measure.stats import minimum_samples
 from bench_runner.plan.spec import Slo
 from engines.spec import Spec
 from services.domain.attainment import Attained, lower_bound, pool, upper_bound
-from services.domain.sweep import Axis, Burstiness, PointValue, Spacing, check_along, checked_value, in_words, rounded
+from services.domain.sweep import (
+    MOST_REQUESTS,
+    Axis,
+    Burstiness,
+    PointValue,
+    Spacing,
+    check_along,
+    checked_value,
+    in_words,
+    rounded,
+)
 
 #: Runs at one value that count, each with its share of the requests that the claim takes with no miss at all …
 LOOKS = (1, 1, 2)
@@ -36,6 +46,8 @@ LOOKS = (1, 1, 2)
 MOST_INVALID = 2
 #: Requests that come bound together are worth less; so many times as many are asked for at most.
 MOST_GROWTH = 8.0
+#: Sending takes no more than this share of what a run may last: planning, warm-up and the last answers want the rest.
+SENDING_SHARE = 0.8
 #: What an engine does that cannot follow: such a run says nothing for a load, but its misses speak against it.
 OVERLOADED = frozenset({"failures", "no_successes", "not_stationary", "littles_law", "too_short", "run_timeout"})
 
@@ -168,17 +180,30 @@ class Verdict:
         return {**asdict(self), "values": [asdict(value) for value in self.values]}
 
 
-def next_step(search: Search, history: Sequence[ProbeResult]) -> Probe | Verdict:
-    """What follows from the runs so far, in whatever order they came; the same history gives the same step."""
+def next_step(search: Search, history: Sequence[ProbeResult], run_timeout_s: float = math.inf) -> Probe | Verdict:
+    """What follows from the runs so far, in whatever order they came; the same history gives the same step.
+
+    Args:
+        run_timeout_s: no run at a rate is asked for more requests than it can send in its part of this.
+    """
     for value in _walk(search, history):
         outcome = outcome_at(search, value, history)
         if outcome.said == "open":
             share = LOOKS[min(outcome.valid, len(LOOKS) - 1)]
-            return Probe(value, round(share * _growth(outcome) * first_requests(search)))
+            wanted = round(share * _growth(outcome) * first_requests(search))
+            return Probe(value, min(wanted, _most_requests(search, value, run_timeout_s)))
         if outcome.said == "unusable":
             why = next((p.why for p in reversed(history) if p.value == value and not p.valid), "")
             return _verdict(search, history, f"{outcome.runs - outcome.valid} runs at {_at(search, value)}: {why}")
     return _verdict(search, history)
+
+
+def _most_requests(search: Search, value: float, run_timeout_s: float) -> int:
+    """So many at most in one run; a closed loop's pace is its engine's, so nothing is known of it beforehand."""
+    if search.axis == "concurrency" or math.isinf(run_timeout_s):
+        return MOST_REQUESTS
+    sending_s = SENDING_SHARE * run_timeout_s - search.least_s / 3
+    return max(first_requests(search), int(value * sending_s))
 
 
 def _growth(outcome: ValueOutcome) -> float:

@@ -63,7 +63,8 @@ class Sweep(Spec):
     """Each workload of the job at each of these points; every point is a cell of its own.
 
     A point sends the workload's `requests`, and more where that is too short: a closed loop fills each slot `waves`
-    times, an open loop sends for `least_s`. A workload with a `duration_s` keeps it at every point.
+    times, an open loop sends for `least_s`. A workload with a `duration_s` keeps it at every point. The first point has
+    the job's seed, each other one a seed drawn from it, so that no prefix cache serves the prompts of another.
     """
 
     model_config = ConfigDict(

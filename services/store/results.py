@@ -71,6 +71,7 @@ def finish(database: Database, fence: Fence, result: Mapping[str, Any], records:
             insert(tables.records).values(run_id=fence.run_id, records=count, packing=PACKING, data=packed)
         )
         if held is not None:
+            # Never the latest: each probe is a workload of its own, and would crowd the others out of /metrics.
             advance(connection, held)
         elif columns["status"] != RunStatus.CANCELLED:
             _show_as_latest(database, connection, run, columns["simulated"], moment)

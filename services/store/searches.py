@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy import Connection, and_, func, insert, select, update
 
-from bench_runner.plan.spec import RunSpec
+from bench_runner.plan.spec import Limits, RunSpec
 from services.domain.attainment import Attained
 from services.domain.errors import BadInput
 from services.domain.job import PlannedRun
@@ -110,7 +110,8 @@ def advance(connection: Connection, held: HeldSearch) -> None:
         return
     try:
         search = Search.model_validate(job.spec["search"])
-        step = next_step(search, [_probe_result(run) for run in so_far])
+        run_timeout_s = Limits.model_validate(job.spec.get("limits") or {}).run_timeout_s
+        step = next_step(search, [_probe_result(run) for run in so_far], run_timeout_s)
         if isinstance(step, Probe):
             planned = _planned(connection, held, search, step, so_far)
             insert_runs(connection, {"id": job.id, "priority": job.priority, "created_at": job.created_at}, [planned])

@@ -66,6 +66,8 @@ def test_what_the_flags_ask_for(words: list[str], expected: dict[str, Any]) -> N
         (["--search-rate", "1", "--slo", "ttft=1"], "LOW:HIGH"),
         (["--sweep-rate", "1:2"], "LOW:HIGH:STEPS"),
         (["--sweep-rate", "1,x"], "in numbers"),
+        (["--sweep-rate", "1:8:nan"], "in numbers"),
+        (["--sweep-rate", "1:8:3.7"], "whole number of points"),
         (["--sweep-rate", "1", "--confidence", "0.9"], "belong to --search"),
         (["--confidence", "0.9"], "belong to --search"),
         (["--waves", "9"], "belong to a sweep"),

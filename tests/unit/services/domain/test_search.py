@@ -255,6 +255,13 @@ def test_the_claim_holds_where_requests_wait_for_each_other(limit_s: float, atta
     assert wrong <= 0.2 * 20
 
 
+def test_no_run_is_asked_for_more_than_it_can_send() -> None:
+    search = search_of()
+    bound = ProbeResult(1, Attained(697, 697, 697 / 6), valid=True)
+    assert next_step(search, [bound], 3600) == Probe(1, int(0.8 * 3600 - 10))
+    assert next_step(search, [bound]) == Probe(1, 6 * 697)
+
+
 def test_a_run_that_the_engine_could_not_follow_is_not_left_out_for_a_luckier_one() -> None:
     search = search_of()
     lost = ProbeResult(1, Attained(697, 488, 697), False, ("not_stationary",))
