@@ -88,6 +88,7 @@ def _carry_out(spec: RunSpec, control: RunControl, site: Site, notebook: Noteboo
         should_stop=lambda: control.cancelled,
         probe_timeout_s=spec.limits.request_timeout_s,
         overlay=spec.workload.lengths == "overlay",
+        extra=spec.workload.extra_body,
     ) as target:
         deadline_ns = monotonic_ns() + int(spec.limits.run_timeout_s * 1e9)
         notebook.redact = target.redact

@@ -6,11 +6,9 @@ with open_target(spec, site) as target:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from engines.address import check_headers, resolve
@@ -102,6 +100,7 @@ def open_target(
     should_stop: Callable[[], bool] = lambda: False,
     probe_timeout_s: float = 60.0,
     overlay: bool = False,
+    extra: Mapping[str, Any] | None = None,
 ) -> Iterator[OpenTarget]:
     """A target that answered a real generation; a launched one is stopped again on leaving.
 
@@ -111,10 +110,12 @@ def open_target(
         should_stop: asked every quarter of a second at most while waiting.
         probe_timeout_s: longest wait for an attached server's one short generation.
         overlay: launch with a model folder whose end-of-sequence id is never sampled.
+        extra: the workload's own body fields; the probe sends them as a run would.
 
     Raises:
         UnknownEngine: no such engine, or it lacks the endpoint.
         TargetRefused: the URL, a header or the secret may not be used.
+        RequestNotPossible: `extra` cannot be put on the wire.
         TargetUnavailable: an attached server did not generate; its `failure` says how.
         LaunchFailed: a launched server died or did not get ready.
         OpeningStopped: `should_stop` said so.
@@ -136,12 +137,14 @@ def open_target(
                 origin = resolve(reach.url, site.address_policy, spec.headers | bearer)
                 client = stack.enter_context(ControlClient(origin))
                 with _redacting(secrets):
-                    seen = _probe_attached(client, engine, endpoint, dialect, model, probe_timeout_s, should_stop)
+                    seen = _probe_attached(
+                        client, engine, endpoint, dialect, model, probe_timeout_s, should_stop, extra
+                    )
                 startup_s, flags = None, spec.flags
             case Launched() as reach:
                 from engines.launch.ready import await_generation
 
-                folder = _model_folder(reach, overlay, stack)
+                folder = _model_folder(reach, overlay, site, stack)
                 process, origin = _launch(spec, reach, engine, site, folder, stack)
                 client = stack.enter_context(ControlClient(origin))
                 seen, model = await_generation(
@@ -153,11 +156,16 @@ def open_target(
                     list(dict.fromkeys((folder, spec.model))),
                     timeout_s=reach.ready_timeout_s,
                     should_stop=should_stop,
+                    extra=extra,
                 )
                 startup_s, flags = (monotonic_ns() - process.started_ns) / 1e9, reach.args
         with _redacting(secrets):
             facts = _facts(client, engine, model, seen, startup_s, flags)
-            _agree(client, engine, endpoint, model, seen, facts, probe_timeout_s)
+            check_model(model, seen.completion.model, _model_told(facts))
+            if Endpoint.NATIVE in engine.dialects:
+                # Hugging Face's client sends none of the workload's fields, so both sides go without.
+                plain = seen if endpoint is Endpoint.NATIVE and not extra else None
+                _agree(client, engine, model, plain, facts, probe_timeout_s)
         yield OpenTarget(
             origin=origin,
             engine=engine,
@@ -179,24 +187,25 @@ def _probe_attached(
     model: str,
     timeout_s: float,
     should_stop: Callable[[], bool],
+    extra: Mapping[str, Any] | None,
 ) -> Probe:
     """One generation of a server that should be ready, with the models it lists in the error where it refuses ours."""
     try:
-        return probe(client.origin, engine, endpoint, dialect, model, timeout_s=timeout_s, should_stop=should_stop)
+        return probe(
+            client.origin, engine, endpoint, dialect, model, timeout_s=timeout_s, should_stop=should_stop, extra=extra
+        )
     except TargetUnavailable as error:
         refused = error.failure is not None and error.failure.status in (400, 404, 422)
         raise (wrong_model(error, model, served_models(client)) if refused else error) from None
 
 
-def _model_folder(reach: Launched, overlay: bool, stack: ExitStack) -> str:
+def _model_folder(reach: Launched, overlay: bool, site: Site, stack: ExitStack) -> str:
     """The model to launch: as the spec names it, or an overlay of it that lives as long as the target."""
     if not overlay:
         return reach.model_path
-    from engines.launch.overlay import overlay_model_folder
+    from engines.launch.overlay import overlaid
 
-    name = Path(reach.model_path).name or "model"
-    folder = Path(stack.enter_context(TemporaryDirectory(prefix="enginebench-overlay-")))
-    return str(overlay_model_folder(reach.model_path, folder / name))
+    return str(stack.enter_context(overlaid(reach.model_path, site.state_dir)))
 
 
 def _launch(
@@ -232,27 +241,21 @@ def _facts(
     )
 
 
+def _model_told(facts: ServerFacts) -> tuple[str, ...]:
+    """The model that the server says it serves, where it says so."""
+    told = facts.info.get("model_id")
+    return (str(told),) if told else ()
+
+
 def _agree(
-    client: ControlClient,
-    engine: Engine,
-    endpoint: Endpoint,
-    model: str,
-    seen: Probe,
-    facts: ServerFacts,
-    timeout_s: float,
+    client: ControlClient, engine: Engine, model: str, native: Probe | None, facts: ServerFacts, timeout_s: float
 ) -> None:
-    """The target serves the model it was asked for, and where Hugging Face's client speaks to it, counts as we do."""
-    listed = facts.info.get("model_id")
-    check_model(model, seen.completion.model, (str(listed),) if listed else ())
-    if Endpoint.NATIVE not in engine.dialects:
-        return
+    """Hugging Face's client counts the target's tokens as our dialect does; `native`: our own probe, if made."""
     from engines.hub_probe import count_with_hub_client
 
-    native = seen
-    if endpoint is not Endpoint.NATIVE:
-        native = probe(
-            client.origin, engine, Endpoint.NATIVE, engine.dialects[Endpoint.NATIVE], model, timeout_s=timeout_s
-        )
+    if native is None:
+        dialect = engine.dialects[Endpoint.NATIVE]
+        native = probe(client.origin, engine, Endpoint.NATIVE, dialect, model, timeout_s=timeout_s)
     ours = native.completion.output_tokens
     theirs = count_with_hub_client(client.origin, PROBE_PROMPT, PROBE_TOKENS, timeout_s=timeout_s)
     facts.probe["hub_client_output_tokens"] = theirs

@@ -111,6 +111,17 @@ def test_a_base_url_that_ends_in_v1_finds_the_same_routes(site: Site) -> None:
         assert target.facts.served_models == ("tiny",)
 
 
+def test_a_target_is_probed_with_the_workload_s_own_fields(site: Site) -> None:
+    def choosy(asked: Asked) -> Reply:
+        missing = as_json({"error": "adapter is missing"}, 400)
+        return completion_events() if asked.body.get("adapter") == "poet" else missing
+
+    with answering(VLLM_ROUTES | {"/v1/completions": choosy}) as server:
+        assert "adapter is missing" in str(refusal(server.url, site))
+        with open_target(attached(server.url), site, extra={"adapter": "poet"}) as target:
+            assert target.facts.probe["output_tokens"] == 8
+
+
 def test_texts_are_tokenised_by_the_engine(site: Site) -> None:
     def tokenize(asked: Asked) -> Reply:
         count = 3 if "messages" in asked.body else len(asked.body["prompt"])
