@@ -51,6 +51,8 @@ def fields_of(result: Mapping[str, Any], axis: str) -> Fields:
         "precision": target.get("precision"),
         "simulated": bool(environment.get("simulated")),
         "network_path": environment.get("network_path"),
+        # Absent: from before there was any reading beside the load.
+        "scrape_interval_s": result["spec"].get("scrape_interval_s"),
         **_flatten("workload", workload),
     }
     if workload.get("lengths") == "length-matched":

@@ -106,7 +106,7 @@ def _carry_out(spec: RunSpec, control: RunControl, site: Site, notebook: Noteboo
         control.stage = "measuring"
         before = _still_counters(target)
         broken = partial(_keep_broken, batch, notebook, drawn)
-        with target.watch() as watch, batch.send(drawn, salvage=broken) as outcome:
+        with target.watch(spec.scrape_interval_s) as watch, batch.send(drawn, salvage=broken) as outcome:
             watch.stop()
             moved = counters_moved(before, _still_counters(target))
             control.stage = "decoding"
@@ -229,6 +229,8 @@ def _keep_telemetry(notebook: Notebook, outcome: LoadOutcome, watch: Watch) -> N
     if watch.scrapes:
         told = f"the engine's own metrics were read {watch.scrapes} times beside the load"
         notebook.notes.append(f"{told}, until {watch.given_up}" if watch.given_up else told)
+    elif notebook.spec.scrape_interval_s is None:
+        notebook.notes.append("the engine's own metrics were not read beside the load: scrape_interval_s is null")
 
 
 def _environment(spec: RunSpec, target: OpenTarget, tokenizer: Tokenizer) -> dict[str, object]:

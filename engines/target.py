@@ -74,9 +74,9 @@ class OpenTarget:
         """The engine's own counters and gauges now, under canonical names; {} where it has no metrics."""
         return scrape(self._client, self.engine)
 
-    def watch(self) -> Watch:
-        """Reads its counters and gauges for the length of a `with` block, in a thread of its own."""
-        return Watch(self.origin, self.engine)
+    def watch(self, interval_s: float | None) -> Watch:
+        """Reads its counters and gauges for the length of a `with` block, in a thread of its own; `None`: does not."""
+        return Watch(self.origin, self.engine, interval_s=interval_s)
 
     def log_tail(self) -> str:
         """The last lines a launched engine wrote; "" for an attached one."""

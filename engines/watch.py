@@ -1,7 +1,7 @@
 """Reads an engine's own metrics while it is driven: a thread with a client of its own, a series of bounded length.
 
-A scrape is traffic that is not the load's. So it comes a few times a second, seldomer where the engine is slow with it,
-and not at all once the engine has failed to answer it several times in a row.
+A scrape is traffic that is not the load's. So it comes as often as the run asks for, seldomer where the engine is slow
+with it, and not at all once the engine has failed to answer it several times in a row.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from engines.contract import Engine, Origin
 from engines.control import ControlClient
 from engines.scrape import scrape
 
-INTERVAL_S = 0.2
 #: a longer series is thinned to every second reading, and goes on half as often
 MOST_READINGS = 600
 #: share of the time for which a scrape may be under way
@@ -40,10 +39,12 @@ class Reading:
 class Watch:
     """A context manager: it reads from entering on, until `stop` or the end of the block."""
 
-    def __init__(self, origin: Origin, engine: Engine) -> None:
+    def __init__(self, origin: Origin, engine: Engine, *, interval_s: float | None) -> None:
+        """`interval_s` from one question to the next; `None`: none is asked."""
         self._origin = origin
         self._engine = engine
-        self._interval_s = INTERVAL_S
+        self._interval_s = interval_s or 0.0
+        self._wanted = interval_s is not None
         self._readings: list[Reading] = []
         self._scrapes = 0
         self._given_up: str | None = None
@@ -51,17 +52,19 @@ class Watch:
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
     def __enter__(self) -> Watch:
-        if self._engine.capabilities.metrics_path is not None and self._engine.metric_names:
-            self._thread.start()
-        else:
+        if not self._wanted:
+            self._given_up = "it was not to be"
+        elif self._engine.capabilities.metrics_path is None or not self._engine.metric_names:
             self._given_up = "it has none"
+        else:
+            self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.stop()
 
     def stop(self) -> None:
-        """Waits for a scrape under way, which is over within its timeout. Once more does nothing."""
+        """Waits for a scrape under way: a few of its timeouts at most. Once more does nothing."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -82,13 +85,20 @@ class Watch:
         return self._given_up
 
     def _run(self) -> None:
+        try:
+            self._read()
+        except Exception as error:
+            # A fault of ours, in a thread that nobody waits for: the series must not pass for a whole one.
+            self._given_up = f"reading them broke ({type(error).__name__}: {error})"
+
+    def _read(self) -> None:
         failures = 0
         with ControlClient(self._origin, timeout_s=TIMEOUT_S) as client:
             while not self._stopping.is_set():
+                self._scrapes += 1
                 asked_ns = monotonic_ns()
                 values = scrape(client, self._engine)
                 answered_ns = monotonic_ns()
-                self._scrapes += 1
                 failures = 0 if values else failures + 1
                 if values:
                     self._keep(Reading(asked_ns, answered_ns, values))

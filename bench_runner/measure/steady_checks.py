@@ -126,16 +126,17 @@ def _check_records(evidence: Evidence) -> list[Reason]:
 def _check_gauges(evidence: Evidence) -> list[Reason]:
     """Requests under way by the engine's gauges and by ours, at the same moments.
 
-    A gauge was read somewhere between asking and answer; ours is what comes nearest to it in between. An engine that
-    knows of fewer says nothing against the figures: a gateway before it holds some, or it is one of several.
+    A gauge was read somewhere between asking and answer; ours is what comes nearest to it of all that were so in
+    between, so that a slow scrape proves less and accuses nobody. An engine that knows of fewer says nothing against
+    the figures: a gateway before it holds some, or it is one of several.
     """
     if _is_burst(evidence):
         return []
     said, ours = [], []
     in_flight = _InFlight(evidence.records)
     for asked_ns, answered_ns, value in evidence.gauges:
-        low, high = sorted((in_flight.at(asked_ns), in_flight.at(answered_ns)))
-        if low:
+        low, high = in_flight.between(asked_ns, answered_ns)
+        if high:
             said.append(value)
             ours.append(min(max(value, low), high))
     if len(said) < LEAST_GAUGES:
@@ -197,5 +198,13 @@ class _InFlight:
         self._starts = sorted(start for start, _ in spans)
         self._ends = sorted(end for _, end in spans)
 
-    def at(self, moment_ns: int) -> int:
-        return bisect_right(self._starts, moment_ns) - bisect_right(self._ends, moment_ns)
+    def between(self, first_ns: int, last_ns: int) -> tuple[int, int]:
+        """The fewest and the most from one moment to another, both included."""
+        begun, ended = bisect_right(self._starts, first_ns), bisect_right(self._ends, first_ns)
+        starts = self._starts[begun : bisect_right(self._starts, last_ns)]
+        ends = self._ends[ended : bisect_right(self._ends, last_ns)]
+        low = high = now = begun - ended
+        for _, change in sorted([(start, 1) for start in starts] + [(end, -1) for end in ends]):
+            now += change
+            low, high = min(low, now), max(high, now)
+        return low, high

@@ -40,6 +40,7 @@ _FLAGS = {
     "warmup_batches": "--warmup",
     "duration_s": "--duration",
     "ramp_up_s": "--ramp-up",
+    "scrape_interval_s": "--scrape-interval",
 }
 
 
@@ -67,6 +68,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     load.add_argument("--run-timeout", type=float, metavar="S", help="seconds the run may take, warm-up included")
     load.add_argument(
         "--calibration", choices=("on", "off"), help="known-answer calibration of the client; default: on"
+    )
+    load.add_argument(
+        "--scrape-interval",
+        metavar="S|off",
+        help="seconds from one reading of the engine's own /metrics to the next beside the load; default: 0.2",
     )
     add_load_flags(parser.add_argument_group("how it is sent"))
     slo = parser.add_argument_group("SLO", "limits that a request must keep to count as good")
@@ -120,6 +126,8 @@ def _spec(arguments: argparse.Namespace) -> RunSpec:
         given = {"request_timeout_s": arguments.timeout, "run_timeout_s": arguments.run_timeout}
         limits = Limits.model_validate({name: value for name, value in given.items() if value is not None})
         seed = secrets.randbits(48) if arguments.seed is None else arguments.seed
+        interval = arguments.scrape_interval
+        scraping = {} if interval is None else {"scrape_interval_s": None if interval == "off" else interval}
         return RunSpec(
             target=target,
             workload=_workload(arguments),
@@ -127,6 +135,7 @@ def _spec(arguments: argparse.Namespace) -> RunSpec:
             slo=_slo(arguments),
             seed=seed,
             calibration=arguments.calibration != "off",
+            **scraping,
         )
     except ValidationError as error:
         # What was given is not repeated: a URL may carry a password.

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
-from bench_runner.plan.spec import Limits, RunSpec, Slo, WorkloadSpec
+from bench_runner.plan.spec import SCRAPE_INTERVAL_S, Limits, RunSpec, ScrapeInterval, Slo, WorkloadSpec
 from engines.contract import Endpoint
 from engines.spec import Attached, Launched, Spec, TargetSpec
 from services.domain.errors import BadInput, Problem
@@ -117,6 +117,8 @@ class JobSpec(Spec):
     limits: Limits = Limits()
     #: keep the raw bytes of every response, not only of failed ones
     keep_raw: bool = False
+    #: from one reading of the engine's own /metrics to the next beside each measured load; `null`: none beside it
+    scrape_interval_s: ScrapeInterval | None = SCRAPE_INTERVAL_S
     #: each run holds its own client against a replay of its timeline
     calibration: bool = True
     #: each workload at many concurrencies or rates: the throughput-interactivity curve

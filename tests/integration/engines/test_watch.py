@@ -21,6 +21,10 @@ def origin(server: Answering) -> Origin:
     return Origin("http", "127.0.0.1", server.port, "/v1", "127.0.0.1")
 
 
+def watch_of(server: Answering, interval_s: float = 0.01) -> Watch:
+    return Watch(origin(server), VLLM, interval_s=interval_s)
+
+
 def wait_for(watch: Watch, scrapes: int) -> None:
     deadline_ns = monotonic_ns() + 20 * 10**9
     while watch.scrapes < scrapes and watch.given_up is None:
@@ -28,9 +32,8 @@ def wait_for(watch: Watch, scrapes: int) -> None:
         sleep_s(0.005)
 
 
-def test_it_reads_until_it_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "INTERVAL_S", 0.01)
-    with answering({"/metrics": Reply(200, PAGE)}) as server, Watch(origin(server), VLLM) as watch:
+def test_it_reads_until_it_is_stopped() -> None:
+    with answering({"/metrics": Reply(200, PAGE)}) as server, watch_of(server, 0.01) as watch:
         began_ns = monotonic_ns()
         wait_for(watch, 5)
         watch.stop()
@@ -44,10 +47,9 @@ def test_it_reads_until_it_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_long_series_is_thinned_and_goes_on_seldomer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "INTERVAL_S", 0.001)
     monkeypatch.setattr(module, "SHARE", 1.0)
     monkeypatch.setattr(module, "MOST_READINGS", 8)
-    with answering({"/metrics": Reply(200, PAGE)}) as server, Watch(origin(server), VLLM) as watch:
+    with answering({"/metrics": Reply(200, PAGE)}) as server, watch_of(server, 0.001) as watch:
         wait_for(watch, 30)
         watch.stop()
         assert len(watch.readings) < 8
@@ -57,7 +59,6 @@ def test_a_long_series_is_thinned_and_goes_on_seldomer(monkeypatch: pytest.Monke
 
 def test_an_engine_that_is_slow_with_its_metrics_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TIMEOUT_S", 0.05)
-    monkeypatch.setattr(module, "INTERVAL_S", 0.01)
     released = threading.Event()
 
     def slow(_: Asked) -> Reply:
@@ -66,7 +67,7 @@ def test_an_engine_that_is_slow_with_its_metrics_is_left_alone(monkeypatch: pyte
 
     with answering({"/metrics": slow}) as server:
         try:
-            with Watch(origin(server), VLLM) as watch:
+            with watch_of(server) as watch:
                 wait_for(watch, 4)
         finally:
             released.set()
@@ -80,7 +81,7 @@ def test_a_slow_scrape_takes_no_more_than_its_share_of_the_time() -> None:
         sleep_s(0.1)
         return Reply(200, PAGE)
 
-    with answering({"/metrics": slow}) as server, Watch(origin(server), VLLM) as watch:
+    with answering({"/metrics": slow}) as server, watch_of(server) as watch:
         wait_for(watch, 2)
         watch.stop()
         first, second = watch.readings[:2]
@@ -89,15 +90,34 @@ def test_a_slow_scrape_takes_no_more_than_its_share_of_the_time() -> None:
 
 @pytest.mark.parametrize("name", ["openai", "transformers"])
 def test_an_engine_without_metrics_is_never_asked(name: str) -> None:
-    with answering({}) as server, Watch(origin(server), find_engine(name)) as watch:
+    with answering({}) as server, Watch(origin(server), find_engine(name), interval_s=0.01) as watch:
         sleep_s(0.05)
         watch.stop()
         assert server.asked == []
         assert (watch.scrapes, watch.readings, watch.given_up) == (0, (), "it has none")
 
 
+def test_an_engine_that_is_to_be_left_alone_is_never_asked() -> None:
+    with answering({"/metrics": Reply(200, PAGE)}) as server, Watch(origin(server), VLLM, interval_s=None) as watch:
+        sleep_s(0.05)
+        watch.stop()
+        assert server.asked == []
+        assert (watch.scrapes, watch.readings, watch.given_up) == (0, (), "it was not to be")
+
+
+def test_a_fault_of_its_own_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> dict[str, float]:
+        raise ZeroDivisionError("by nothing")
+
+    monkeypatch.setattr(module, "scrape", broken)
+    with answering({"/metrics": Reply(200, PAGE)}) as server, watch_of(server) as watch:
+        wait_for(watch, 1)
+        watch.stop()
+    assert (watch.scrapes, watch.given_up) == (1, "reading them broke (ZeroDivisionError: by nothing)")
+
+
 def test_a_block_that_breaks_off_ends_it() -> None:
     with answering({"/metrics": Reply(200, PAGE)}) as server:
-        with pytest.raises(ZeroDivisionError), Watch(origin(server), VLLM):
+        with pytest.raises(ZeroDivisionError), watch_of(server):
             raise ZeroDivisionError
         assert not [thread for thread in threading.enumerate() if thread.name == "watch"]

@@ -81,6 +81,13 @@ def wait_for_load(control: RunControl) -> None:
         sleep_s(0.002)
 
 
+def wait_for_finished(control: RunControl, requests: int) -> None:
+    """Until so many of the measured requests are answered, or the load is over."""
+    wait_for_load(control)
+    while control.stage == "measuring" and (control.progress is None or control.progress.finished < requests):
+        sleep_s(0.002)
+
+
 def wait_for_end(control: RunControl) -> None:
     """Until the load is over."""
     while control.stage in ("planned", "opening", "planning", "warming", "measuring"):

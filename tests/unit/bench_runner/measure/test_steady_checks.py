@@ -180,6 +180,20 @@ def test_a_gauge_is_as_old_as_its_scrape_was_slow() -> None:
     assert found("littles_law", records, **STEADY, gauges=honest) is None
 
 
+def test_a_slow_scrape_accuses_nobody_whose_load_went_up_and_down_meanwhile() -> None:
+    """Ten come and go within each scrape, and none is there where it begins or ends."""
+    records = [
+        make_record(k, sent_ms=second * 1e3, events_ms=(second * 1e3 + 300, second * 1e3 + 600))
+        for k, second in enumerate(k // 10 for k in range(80))
+    ]
+    told = [(START_NS + k * 10**9 - 200_000_000, START_NS + k * 10**9 + 800_000_000, 10.0) for k in range(1, 7)]
+    assert found("littles_law", records, **STEADY, gauges=told) is None
+    crowded = [(asked, answered, 20.0) for asked, answered, _ in told]
+    reason = found("littles_law", records, **STEADY, gauges=crowded)
+    assert reason is not None
+    assert reason.message.startswith("the engine says that 20.0 requests were running or waiting, ours were 10.0")
+
+
 def test_gauges_of_a_burst_are_left_alone() -> None:
     burst = [make_record(k, events_ms=(1000.0, 8000.0)) for k in range(8)]
     gauges = [(START_NS + k * 10**9, START_NS + k * 10**9, 30.0) for k in range(1, 8)]

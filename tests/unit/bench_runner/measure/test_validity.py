@@ -305,6 +305,16 @@ def test_somebody_elses_traffic(facts: dict[str, Any], expected: str | None) -> 
     assert severity("foreign_traffic", **facts) == expected
 
 
+def test_strangers_who_hardly_take_a_token_may_be_a_health_check() -> None:
+    small = found("foreign_traffic", counted_input_tokens=1004, counted_output_tokens=301, counted_requests=101)
+    large = found("foreign_traffic", counted_input_tokens=1010, counted_output_tokens=303, counted_requests=101)
+    untold = found("foreign_traffic", counted_requests=101)
+    assert "a health check that generates" in (small.message if small else "")
+    for reason in (large, untold):
+        assert reason is not None
+        assert reason.message.endswith("let nobody else use it while runs go on")
+
+
 def test_requests_sent_twice_may_be_what_looks_foreign() -> None:
     records = [make_record(0, resends=1), *GOOD[1:]]
     reason = found("foreign_traffic", records, counted_requests=101)

@@ -100,9 +100,20 @@ def test_a_run_is_calibrated_unless_told_otherwise(words: list[str], calibrated:
     assert spec.model_dump(mode="json").get("calibration") == (None if calibrated else False)
 
 
+@pytest.mark.parametrize(("words", "interval_s"), [([], 0.2), (["1.5"], 1.5), (["off"], None)])
+def test_a_run_reads_the_engines_metrics_as_often_as_told(words: list[str], interval_s: float | None) -> None:
+    flags = ["run", "--engine", "vllm", "--url", "http://127.0.0.1:8000", "--model", "m"]
+    spec = _spec(build_parser().parse_args([*flags, *(["--scrape-interval", *words] if words else [])]))
+    assert spec.scrape_interval_s == interval_s
+    # As the queue keeps it, so it comes back.
+    assert type(spec).model_validate(spec.model_dump(mode="json")) == spec
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
+        (["--scrape-interval", "often"], "--scrape-interval: Input should be a valid number"),
+        (["--scrape-interval", "0"], "--scrape-interval: Input should be greater than or equal to 0.05"),
         (["--timeout", "-3"], "--timeout: Input should be greater than 0"),
         (["--slo-ttft", "0"], "--slo-ttft: "),
         (["--rate", "5", "--concurrency", "3"], "to cap an open loop give --max-concurrency"),

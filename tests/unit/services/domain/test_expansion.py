@@ -48,10 +48,11 @@ def test_orders(order: str, expected: str) -> None:
 
 
 def test_every_run_carries_what_changes_its_number() -> None:
-    runs = runs_of(repeats=2, slo={"ttft_s": 1}, limits={"run_timeout_s": 5}, keep_raw=True)
+    runs = runs_of(repeats=2, slo={"ttft_s": 1}, limits={"run_timeout_s": 5}, keep_raw=True, scrape_interval_s=None)
     assert {run.spec.seed for run in runs} == {9}
     assert {run.spec.limits.run_timeout_s for run in runs} == {5}
     assert all(run.spec.keep_raw and run.spec.slo is not None for run in runs)
+    assert {run.spec.scrape_interval_s for run in runs} == {None}
     assert runs[0].spec.workload == PRESETS["burst-100x128x128"]
     # Both arms of a repeat draw the same prompts; what tells them apart is the target alone.
     assert runs[0].spec.model_copy(update={"target": None}) == runs[1].spec.model_copy(update={"target": None})
