@@ -28,6 +28,7 @@ def drive(
     seed: int,
     meanwhile: Meanwhile | None = None,
     limits: dict[str, Any] | None = None,
+    scrape_interval_s: float | None = 0.2,
     **workload: Any,
 ) -> RunOutcome:
     """One run of 40 requests, 4 at a time, unless told otherwise; `meanwhile` runs beside it in a thread."""
@@ -44,6 +45,7 @@ def drive(
             "limits": limits or {"request_timeout_s": 20, "run_timeout_s": 60},
             "seed": seed,
             "calibration": False,
+            "scrape_interval_s": scrape_interval_s,
         }
     )
     control = RunControl()

@@ -144,6 +144,23 @@ def test_strangers_who_stay_are_seen_in_the_engines_gauges(server: SimulatedServ
     assert "littles_law" not in notes(twin)
 
 
+def test_an_engine_whose_metrics_are_not_to_be_read_beside_the_load_still_has_its_counts_reconciled(
+    server: SimulatedServer,
+) -> None:
+    def stranger(control: RunControl) -> None:
+        wait_for_load(control)
+        ask(server, 240)
+
+    outcome = drive(server, seed=next(SEEDS), requests=100, meanwhile=stranger, scrape_interval_s=None)
+    assert "foreign_traffic" in reasons(outcome)
+    alone = assert_clean(lambda: drive(server, seed=next(SEEDS), scrape_interval_s=None))
+    read = assert_clean(lambda: drive(server, seed=next(SEEDS)))
+    assert alone.result.telemetry is None
+    assert "the engine's own metrics were not read beside the load: scrape_interval_s is null" in alone.result.notes
+    assert read.result.telemetry is not None
+    assert alone.result.spec_digest != read.result.spec_digest
+
+
 def test_an_engine_that_is_started_anew_is_noticed() -> None:
     def restart(control: RunControl) -> None:
         wait_for_load(control)
