@@ -34,6 +34,10 @@ class Site:
     address_policy: AddressPolicy = field(default_factory=AddressPolicy)
     #: targets may be started as local processes, which runs any program their engine names
     allow_launch: bool = True
+    #: the Docker Engine, or a proxy before it: `unix:///path` or `tcp://host:port`; `None`: no containers are started
+    docker_url: str | None = None
+    #: names of the containers that may be started
+    containers: tuple[str, ...] = ()
 
 
 def bearer_token(reach: Attached, site: Site) -> str | None:

@@ -83,7 +83,7 @@ class TargetSpec(Spec):
     engine: Annotated[Name, Field(examples=["vllm"])]
     #: the model's name as the server knows it
     model: Annotated[Name, Field(examples=["mistralai/Mistral-7B-Instruct-v0.2"])]
-    reach: Annotated[Attached | Launched, Field(discriminator="kind")]
+    reach: Annotated[Attached | Launched | Container, Field(discriminator="kind")]
     endpoint: Endpoint | None = None
     #: stated hardware, such as "A100-80GB"; `None`: unknown, so no roofline
     hardware: Name | None = None
@@ -92,7 +92,7 @@ class TargetSpec(Spec):
     precision: Annotated[Name, Field(examples=["BF16"])] | None = None
     #: "as-shipped" or "matched": like is compared with like
     flag_class: Annotated[str, Field(max_length=50)] = "as-shipped"
-    #: flags of an attached server, stated by whoever runs it
+    #: flags of a server that is attached or in a container, stated by whoever runs it
     flags: tuple[Annotated[str, Field(max_length=1000)], ...] = ()
     #: what it occupies, such as "gpu:0"; empty: the target itself
     resources: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = ()
@@ -100,3 +100,8 @@ class TargetSpec(Spec):
     tokenizer: Annotated[str, Field(max_length=1000)] | None = None
     #: further request headers; no credentials
     headers: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def cards(self) -> frozenset[str]:
+        """What a server that is started for the run occupies: as stated, else the first GPUs of its host."""
+        return frozenset(self.resources) or frozenset(f"gpu:{number}" for number in range(self.gpus))

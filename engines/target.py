@@ -6,7 +6,7 @@ with open_target(spec, site) as target:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -21,10 +21,11 @@ from engines.facts import ServerFacts, describe, served_models
 from engines.probe import PROBE_PROMPT, PROBE_TOKENS, Probe, check_model, probe, wrong_model
 from engines.scrape import scrape
 from engines.site import Secret, Site, bearer_token
-from engines.spec import Attached, Launched, TargetSpec
+from engines.spec import Attached, Container, Launched, TargetSpec
 from engines.watch import Watch
 
 if TYPE_CHECKING:
+    from engines.launch.container import LaunchedContainer
     from engines.launch.process import LaunchedProcess
 
 __all__ = ["OpenTarget", "Secret", "ServerFacts", "Site", "open_target"]
@@ -45,7 +46,7 @@ class OpenTarget:
     model: str
     facts: ServerFacts
     _client: ControlClient = field(repr=False)
-    _process: LaunchedProcess | None = field(repr=False)
+    _process: LaunchedProcess | LaunchedContainer | None = field(repr=False)
     _secrets: tuple[str, ...] = field(repr=False)
 
     def tokenize(self, text: str, *, chat: bool = False) -> tuple[int, ...] | None:
@@ -88,7 +89,7 @@ class OpenTarget:
 
     @property
     def pid(self) -> int | None:
-        """First process of a launched engine; `None`: attached, or gone."""
+        """First process of a launched engine; `None`: attached, in a container, or gone."""
         return None if self._process is None else self._process.pid
 
 
@@ -102,14 +103,14 @@ def open_target(
     overlay: bool = False,
     extra: Mapping[str, Any] | None = None,
 ) -> Iterator[OpenTarget]:
-    """A target that answered a real generation; a launched one is stopped again on leaving.
+    """A target that answered a real generation; one that was started for it is stopped again on leaving.
 
     Args:
         spec: what to open.
         site: this host's secrets and rules.
         should_stop: asked every quarter of a second at most while waiting.
         probe_timeout_s: longest wait for an attached server's one short generation.
-        overlay: launch with a model folder whose end-of-sequence id is never sampled.
+        overlay: launch with a model folder whose end-of-sequence id is never sampled; a container has to have one.
         extra: the workload's own body fields; the probe sends them as a run would.
 
     Raises:
@@ -123,60 +124,91 @@ def open_target(
     engine = find_engine(spec.engine)
     endpoint, dialect = find_dialect(engine, spec.endpoint)
     check_headers(spec.headers)
-    if overlay and not isinstance(spec.reach, Launched):
+    if overlay and isinstance(spec.reach, Attached):
         raise TargetRefused("the overlay protocol needs a launched server: set reach.kind to process", field="reach")
     with ExitStack() as stack:
-        secrets: tuple[str, ...] = ()
-        process: LaunchedProcess | None = None
-        model = spec.model
-        match spec.reach:
-            case Attached() as reach:
-                token = bearer_token(reach, site)
-                secrets = () if token is None else (token,)
-                bearer = {} if token is None else {"authorization": f"Bearer {token}"}
-                origin = resolve(reach.url, site.address_policy, spec.headers | bearer)
-                client = stack.enter_context(ControlClient(origin))
-                with _redacting(secrets):
-                    seen = _probe_attached(
-                        client, engine, endpoint, dialect, model, probe_timeout_s, should_stop, extra
-                    )
-                startup_s, flags = None, spec.flags
-            case Launched() as reach:
+        server = _bring_up(spec, site, engine, overlay, should_stop, stack)
+        client = stack.enter_context(ControlClient(server.origin))
+        with _redacting(server.secrets):
+            if server.process is None:
+                model, startup_s = spec.model, None
+                seen = _probe_attached(client, engine, endpoint, dialect, model, probe_timeout_s, should_stop, extra)
+            else:
                 from engines.launch.ready import await_generation
 
-                folder = _model_folder(reach, overlay, site, stack)
-                process, origin = _launch(spec, reach, engine, site, folder, stack)
-                client = stack.enter_context(ControlClient(origin))
                 seen, model = await_generation(
-                    process,
-                    origin,
+                    server.process,
+                    server.origin,
                     engine,
                     endpoint,
                     dialect,
-                    list(dict.fromkeys((folder, spec.model))),
-                    timeout_s=reach.ready_timeout_s,
+                    server.names,
+                    timeout_s=server.ready_timeout_s,
                     should_stop=should_stop,
                     extra=extra,
                 )
-                startup_s, flags = (monotonic_ns() - process.started_ns) / 1e9, reach.args
-        with _redacting(secrets):
-            facts = _facts(client, engine, model, seen, startup_s, flags)
+                startup_s = (monotonic_ns() - server.process.started_ns) / 1e9
+            facts = _facts(client, engine, model, seen, startup_s, server.flags)
+            facts.info.update(server.made_of)
             check_model(model, seen.completion.model, _model_told(facts))
             if Endpoint.NATIVE in engine.dialects:
                 # Hugging Face's client sends none of the workload's fields, so both sides go without.
                 plain = seen if endpoint is Endpoint.NATIVE and not extra else None
                 _agree(client, engine, model, plain, facts, probe_timeout_s)
         yield OpenTarget(
-            origin=origin,
+            origin=server.origin,
             engine=engine,
             endpoint=endpoint,
             dialect=dialect,
             model=model,
             facts=facts,
             _client=client,
-            _process=process,
-            _secrets=secrets,
+            _process=server.process,
+            _secrets=server.secrets,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """Where a target is; one that was started for it may not be listening yet."""
+
+    origin: Origin
+    #: what it may know its model as
+    names: Sequence[str]
+    #: `None`: attached
+    process: LaunchedProcess | LaunchedContainer | None = None
+    ready_timeout_s: float = 0.0
+    flags: tuple[str, ...] = ()
+    #: its bearer token, where it has one
+    secrets: tuple[str, ...] = ()
+    #: the container and image it runs in
+    made_of: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _bring_up(
+    spec: TargetSpec,
+    site: Site,
+    engine: Engine,
+    overlay: bool,
+    should_stop: Callable[[], bool],
+    stack: ExitStack,
+) -> _Server:
+    """Finds the server, or starts it; what was started ends with the stack."""
+    match spec.reach:
+        case Attached() as reach:
+            token = bearer_token(reach, site)
+            bearer = {} if token is None else {"authorization": f"Bearer {token}"}
+            origin = resolve(reach.url, site.address_policy, spec.headers | bearer)
+            return _Server(origin, [spec.model], flags=spec.flags, secrets=() if token is None else (token,))
+        case Launched() as reach:
+            folder = _model_folder(reach, overlay, site, stack)
+            process, origin = _launch(spec, reach, engine, site, folder, stack)
+            names = list(dict.fromkeys((folder, spec.model)))
+            return _Server(origin, names, process, reach.ready_timeout_s, reach.args)
+        case Container() as reach:
+            container, origin = _start_container(spec, reach, site, overlay, should_stop, stack)
+            made_of = container.info
+            return _Server(origin, [spec.model], container, reach.ready_timeout_s, container.flags, made_of=made_of)
 
 
 def _probe_attached(
@@ -222,6 +254,18 @@ def _launch(
     secrets = [secret.value for secret in site.secrets.values()]
     process = stack.enter_context(launch(engine, reach, site.state_dir, secrets=secrets, model_path=folder))
     return process, Origin("http", "127.0.0.1", process.port, "", "127.0.0.1", dict(spec.headers))
+
+
+def _start_container(
+    spec: TargetSpec, reach: Container, site: Site, overlay: bool, should_stop: Callable[[], bool], stack: ExitStack
+) -> tuple[LaunchedContainer, Origin]:
+    """A started container, alone on what it occupies, and where it listens."""
+    from engines.launch.container import await_address, run_container
+
+    turn = run_container(reach, site.docker_url, site.containers, site.state_dir, overlay=overlay)
+    container = stack.enter_context(turn)
+    origin = await_address(container, lambda: resolve(reach.url, site.address_policy, spec.headers), should_stop)
+    return container, origin
 
 
 def _facts(

@@ -50,6 +50,10 @@ class Settings(BaseSettings):
 
     #: jobs may start engines on the worker's host, with arguments of their own; off: attached targets only
     allow_launch: bool = False
+    #: the Docker Engine whose containers targets may name, `unix:///path` or `tcp://host:port`; none: no containers
+    docker_url: Annotated[str, Field(pattern=r"^(unix:///|tcp://).+")] | None = None
+    #: names of the containers that may be started, comma-separated
+    containers: Annotated[tuple[str, ...], NoDecode] = ()
     #: datasets and tokenizers that jobs name are read from below this folder only; none: jobs name no files
     dataset_dir: Path | None = None
     #: private networks that targets may be in, comma-separated, such as `10.20.0.0/16,192.168.1.0/24`
@@ -78,7 +82,7 @@ class Settings(BaseSettings):
             ipaddress.ip_network(network)
         return networks
 
-    @field_validator("api_keys", "allow_private_networks", mode="before")
+    @field_validator("api_keys", "allow_private_networks", "containers", mode="before")
     @classmethod
     def _split_at_commas(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -14,13 +14,14 @@ import logging
 import os
 import re
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engines.clock import monotonic_ns
-from engines.errors import LaunchFailed, TargetRefused
+from engines.clock import monotonic_ns, sleep_s
+from engines.contract import Origin
+from engines.errors import LaunchFailed, OpeningStopped, TargetRefused, TargetUnavailable
 from engines.launch.container_api import ContainerState, DockerClient
 from engines.launch.keeper import started_at
 from engines.launch.orphans import boot_id, launches_folder
@@ -35,6 +36,10 @@ OVERLAY_LABEL = "enginebench.overlay"
 
 #: From SIGTERM to SIGKILL of a container that is not this run's.
 GRACE_S = 30.0
+
+#: Longest wait for a started container's name, and between two tries.
+_ADDRESS_WAIT_S = 10.0
+_PAUSE_S = 0.2
 
 #: Not flags of the engine: where programs and libraries are, and what is secret by its name.
 _NOT_FLAGS = re.compile(r"PATH\Z|HOME\Z|TOKEN(?!IZERS_)|KEY|SECRET|PASSW|CREDENTIAL|AUTH|COOKIE", re.IGNORECASE)
@@ -126,6 +131,34 @@ def run_container(
         finally:
             if _end(docker, reach.container, reach.stop_timeout_s):
                 record.unlink(missing_ok=True)
+
+
+def await_address(
+    container: LaunchedContainer, resolve: Callable[[], Origin], should_stop: Callable[[], bool]
+) -> Origin:
+    """Where it listens: a container has a name in its network's DNS only while it runs.
+
+    Raises:
+        LaunchFailed: it ended, or its name has no address within 10 s; carries the tail of its log.
+        TargetRefused: its address may not be benchmarked.
+        OpeningStopped: `should_stop` said so.
+    """
+    deadline_ns = container.started_ns + int(_ADDRESS_WAIT_S * 1e9)
+    while True:
+        if should_stop():
+            raise OpeningStopped("stopped while the container was starting")
+        try:
+            return resolve()
+        except TargetUnavailable as error:
+            code = container.exit_code
+            if code is not None:
+                said = f"the container {container.name!r} ended with exit code {code} before it was ready"
+                tail = container.log_tail()
+                said += f". Its log ends with: {' | '.join(tail.splitlines()[-3:]) or 'nothing'}"
+                raise LaunchFailed(said, field="reach.container", log_tail=tail) from None
+            if monotonic_ns() > deadline_ns:
+                raise LaunchFailed(str(error), field="reach.url", log_tail=container.log_tail()) from None
+        sleep_s(_PAUSE_S)
 
 
 def clear_resources(docker: DockerClient, state: ContainerState, allowed: Sequence[str]) -> tuple[str, ...]:

@@ -142,6 +142,11 @@ def compose_targets(flag_class: str = MATCHED, hardware: str | None = None) -> l
             },
             "precision": "BF16",
             "flag_class": flag_class,
+            # Stated, for a container has none to show before it runs; a test holds them to docker-compose.yml.
+            "flags": [
+                *model_flags(engine, model, flag_class),
+                *(word for flag in flags_of(engine, flag_class) for word in flag.words),
+            ],
             "resources": ["gpu:0"],
             **({} if hardware is None else {"hardware": hardware}),
         }

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from engines.clock import monotonic_ns, sleep_s
 from engines.contract import Dialect, Endpoint, Engine, FailureKind, Origin
 from engines.errors import LaunchFailed, OpeningStopped, TargetUnavailable
-from engines.launch.process import LaunchedProcess
 from engines.probe import Probe, probe
 
 _PAUSE_S = 0.2
@@ -17,8 +16,23 @@ _PAUSE_S = 0.2
 _MOST_REFUSALS = 10
 
 
+class Starting(Protocol):
+    """A server that was started, as a process or in a container."""
+
+    @property
+    def started_ns(self) -> int:
+        """When, monotonic."""
+
+    @property
+    def exit_code(self) -> int | None:
+        """`None` while it runs."""
+
+    def log_tail(self) -> str:
+        """The last lines it wrote."""
+
+
 def await_generation(
-    process: LaunchedProcess,
+    process: Starting,
     origin: Origin,
     engine: Engine,
     endpoint: Endpoint,
@@ -99,7 +113,7 @@ def _says_no(error: TargetUnavailable) -> bool:
     return status is not None and 300 <= status < 500 and status not in (408, 425, 429)
 
 
-def _failed(process: LaunchedProcess, engine: Engine, what: str, last: TargetUnavailable | None) -> LaunchFailed:
+def _failed(process: Starting, engine: Engine, what: str, last: TargetUnavailable | None) -> LaunchFailed:
     tail = process.log_tail()
     ending = " | ".join(tail.splitlines()[-3:]) or "nothing"
     seen = "" if last is None else f" Last answer: {last}."

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 from engines.address import AddressPolicy, look_up
 from engines.errors import EngineError, TargetUnavailable
-from engines.spec import Launched, TargetSpec
+from engines.spec import Container, Launched, TargetSpec
 from engines.target import Secret, Site, open_target
 from services.api.schemas import ProbeOut
 from services.domain.errors import BadInput, Conflict, Problem
@@ -30,7 +30,7 @@ def probe_target(store: Database, name: str, spec: TargetSpec, settings: Setting
         BadInput: the target is launched by runs, so there is no server to ask.
         Conflict: a run drives it now, and a probe would be foreign traffic.
     """
-    if isinstance(spec.reach, Launched):
+    if isinstance(spec.reach, Launched | Container):
         raise BadInput(Problem("name", "this target is launched for each run", "ask for a run instead"))
     held = set(occupied_resources(spec, look_up))
     busy = next((run.id for run in running_progress(store) if held & set(run.resources)), None)

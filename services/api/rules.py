@@ -19,6 +19,7 @@ def house_rules(settings: Settings) -> HouseRules:
     return HouseRules(
         address_policy=AddressPolicy(settings.allow_loopback, settings.allow_private_networks),
         allow_launch=settings.allow_launch,
+        containers=settings.containers if settings.docker_url else (),
         secret_origins=settings.secrets,
         files_from=settings.dataset_dir,
     )

@@ -26,7 +26,7 @@ from engines.address import AddressPolicy, check_headers, resolve
 from engines.catalog import find_dialect, find_engine
 from engines.errors import EngineError, TargetUnavailable
 from engines.models import find_model
-from engines.spec import Attached, Launched, TargetSpec
+from engines.spec import Attached, Container, Launched, TargetSpec
 from services.domain.errors import BadInput, Problem
 
 
@@ -40,6 +40,8 @@ class HouseRules:
     secret_origins: Mapping[str, str]
     #: datasets and tokenizers are read from below it only; `None`: none are read
     files_from: Path | None
+    #: names of the containers that may be started
+    containers: tuple[str, ...] = ()
 
 
 def target_problems(spec: TargetSpec, rules: HouseRules, field: str = "") -> list[Problem]:
@@ -80,14 +82,28 @@ def _check_reach(spec: TargetSpec, rules: HouseRules) -> None:
                 raise BadInput(
                     Problem("reach.kind", f"no command line is known for {spec.engine}", "attach to a running server")
                 )
+        case Container(container=name, url=url):
+            if name not in rules.containers:
+                raise BadInput(
+                    Problem(
+                        "reach.container",
+                        f"this service does not start the container {name!r}",
+                        "list it in ENGINEBENCH_CONTAINERS, with ENGINEBENCH_DOCKER_URL, or attach to a running server",
+                    )
+                )
+            _check_address(url, rules)
         case Attached(url=url, api_key_env=secret):
             if secret is not None:
                 _check_secret(secret, url, rules)
-            try:
-                resolve(url, rules.address_policy)
-            except TargetUnavailable:
-                # The worker's resolver may know the name; if not, its run says so.
-                return
+            _check_address(url, rules)
+
+
+def _check_address(url: str, rules: HouseRules) -> None:
+    try:
+        resolve(url, rules.address_policy)
+    except TargetUnavailable:
+        # The worker's resolver may know the name, or a container not run yet; if not, its run says so.
+        return
 
 
 def _check_secret(name: str, url: str, rules: HouseRules) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import ConfigDict, Field, model_validator
 
 from engines.address import Lookup, spellings
-from engines.spec import Attached, Launched, TargetSpec
+from engines.spec import Attached, Container, Launched, TargetSpec
 from services.domain.text import refuse_unstorable
 
 TargetName = Annotated[
@@ -53,7 +53,8 @@ def occupied_resources(spec: TargetSpec, lookup: Lookup | None = None) -> tuple[
     """What a run on this target holds for itself, sorted, so that two runs never share one.
 
     An attached server is always held by its address, whatever name it was stored under and however its URL spells it;
-    a launched one without stated resources holds the first GPUs of its host, for nobody said which are free.
+    one that is started for the run holds, without stated resources, the first GPUs of its host, for nobody said which
+    are free, and a container its name and address too.
 
     Args:
         spec: the target.
@@ -61,9 +62,15 @@ def occupied_resources(spec: TargetSpec, lookup: Lookup | None = None) -> tuple[
     """
     match spec.reach:
         case Attached(url=url):
-            parts = urlsplit(url)
-            port = parts.port or {"http": 80, "https": 443}[parts.scheme]
-            held = {f"server:{known}" for known in spellings(parts.hostname or "", port, lookup)} | {*spec.resources}
+            return tuple(sorted({*_addresses(url, lookup), *spec.resources}))
+        case Container(container=name, url=url):
+            return tuple(sorted({f"container:{name}", *_addresses(url, lookup), *spec.cards}))
         case Launched():
-            held = set(spec.resources) or {f"gpu:{number}" for number in range(spec.gpus)}
-    return tuple(sorted(held))
+            return tuple(sorted(spec.cards))
+
+
+def _addresses(url: str, lookup: Lookup | None) -> set[str]:
+    """Every way in which another target may name the server at this URL."""
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    return {f"server:{known}" for known in spellings(parts.hostname or "", port, lookup)}

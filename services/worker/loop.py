@@ -19,6 +19,7 @@ from pathlib import Path
 
 from engines.address import AddressPolicy, look_up
 from engines.clock import monotonic_ns
+from engines.launch.container import reap_containers
 from engines.launch.orphans import reap_orphans
 from engines.target import Secret, Site
 from services.domain.errors import Unavailable
@@ -91,6 +92,8 @@ def site_of(settings: Settings) -> Site:
             allow_loopback=settings.allow_loopback, allow_private=settings.allow_private_networks
         ),
         allow_launch=settings.allow_launch,
+        docker_url=settings.docker_url,
+        containers=settings.containers,
     )
 
 
@@ -147,7 +150,7 @@ def _alone_in(state_dir: Path, stop: threading.Event) -> Iterator[bool]:
 
 def _clean_up(state_dir: Path) -> None:
     """What a life that was killed left behind: engines it launched, captures it was writing."""
-    reaped = reap_orphans(state_dir)
+    reaped = reap_orphans(state_dir) + reap_containers(state_dir)
     if reaped:
         log.warning("orphaned engines ended", extra={"engines": reaped})
     for folder in state_dir.glob("spool-*"):

@@ -26,7 +26,7 @@ from engines.launch.container_flags import (
 )
 from engines.models import find_model
 from engines.simulated.profiles import PROFILES
-from engines.spec import Container
+from engines.spec import Container, TargetSpec
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text()
@@ -241,17 +241,25 @@ def test_what_is_fetched_is_what_is_served() -> None:
     assert served == folders
 
 
+def url_host(service: str) -> str:
+    """The name it answers to in the engines' network: its own, or the alias of the arm that stands in for it."""
+    aliases = (SERVICES[service]["networks"]["engines"] or {}).get("aliases") or [service]
+    return str(aliases[0])
+
+
 @pytest.mark.parametrize("flag_class", [AS_SHIPPED, MATCHED])
 def test_the_targets_name_containers_that_there_are(flag_class: str) -> None:
     targets = compose_targets(flag_class, "A100-80GB")
     assert {t["name"] for t in targets} == {n for n in ENGINES if ENGINES[n][2] == flag_class}
     for target in targets:
         service = SERVICES[target["name"]]
-        reach = Container.model_validate(target["reach"])
-        assert reach.container == service["container_name"]
+        name, spec = target["name"], TargetSpec.model_validate({k: v for k, v in target.items() if k != "name"})
+        assert spec.reach == Container(container=service["container_name"], url=f"http://{url_host(name)}:8000")
         assert target["resources"] == [service["labels"][RESOURCES_LABEL]]
+        stated = [word for word in target["flags"] if "=" not in word]
+        assert stated == words(name)
+        assert {word for word in target["flags"] if "=" in word} == {f"{n}={v}" for n, v in variables(name).items()}
         assert target["flag_class"] == service["labels"]["enginebench.flag-class"] == flag_class
-        assert reach.url.endswith(":8000")
 
 
 def test_the_two_classes_differ_in_what_is_told_alike_and_in_nothing_else() -> None:
@@ -301,6 +309,13 @@ def test_the_proxy_listens_to_the_worker_alone() -> None:
     assert "-allowfrom=worker" in words("docker-proxy")
     assert [name for name, one in SERVICES.items() if "docker.sock" in str(one.get("volumes"))] == ["docker-proxy"]
     assert SERVICES["docker-proxy"]["volumes"][0].endswith(":/var/run/docker.sock:ro")
+
+
+def test_the_service_may_start_these_containers_and_no_other() -> None:
+    listed = variables("worker")["ENGINEBENCH_CONTAINERS"]
+    assert {name.strip() for name in listed.split(",")} == {f"enginebench-{name}" for name in ENGINES}
+    assert variables("api")["ENGINEBENCH_CONTAINERS"] == listed
+    assert variables("worker")["ENGINEBENCH_DOCKER_URL"] == "tcp://docker-proxy:2375"
 
 
 # ---- .env.example and the image ----------------------------------------------------------------------------------

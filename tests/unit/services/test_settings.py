@@ -30,9 +30,11 @@ def test_the_defaults_are_embedded_and_loopback() -> None:
 def test_lists_are_comma_separated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENGINEBENCH_API_KEYS", "one, two,,")
     monkeypatch.setenv("ENGINEBENCH_ALLOW_PRIVATE_NETWORKS", "10.0.0.0/8,192.168.1.0/24")
+    monkeypatch.setenv("ENGINEBENCH_CONTAINERS", "vllm-a, tgi-a,")
     settings = read_settings()
     assert [key.get_secret_value() for key in settings.api_keys] == ["one", "two"]
     assert settings.allow_private_networks == ("10.0.0.0/8", "192.168.1.0/24")
+    assert settings.containers == ("vllm-a", "tgi-a")
 
 
 def test_an_empty_variable_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,6 +66,7 @@ def test_secrets_are_read_from_their_own_variables(monkeypatch: pytest.MonkeyPat
         ("SECRETS", "not json", "ENGINEBENCH_SECRETS"),
         ("SECRETS", '{"KEY": "nowhere"}', "ENGINEBENCH_SECRETS"),
         ("HOST", "0.0.0.0", "ENGINEBENCH_HOST"),
+        ("DOCKER_URL", "docker-proxy:2375", "ENGINEBENCH_DOCKER_URL"),
     ],
 )
 def test_what_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, value: str, told: str) -> None:

@@ -66,6 +66,19 @@ def test_launching_is_allowed_where_the_house_says_so_and_a_command_is_known() -
     assert [p.field for p in target_problems(target(reach=LAUNCHED, engine="bud"), rules)] == ["reach.kind"]
 
 
+def test_only_listed_containers_are_started_and_their_address_is_held_to_the_same_rules() -> None:
+    rules = HouseRules(AddressPolicy(), allow_launch=False, secret_origins={}, files_from=None, containers=("c",))
+
+    def fields(container: str, url: str, house: HouseRules = rules) -> list[str]:
+        reach = {"kind": "container", "container": container, "url": url}
+        return [p.field for p in target_problems(target(reach=reach), house)]
+
+    assert fields("c", "http://127.0.0.1:8000") == []
+    assert fields("other", "http://127.0.0.1:8000") == ["reach.container"]
+    assert fields("c", "http://127.0.0.1:8000", RULES) == ["reach.container"]
+    assert fields("c", "http://169.254.169.254") == ["reach.url"]
+
+
 def test_files_are_read_below_one_folder_only(tmp_path: Path) -> None:
     folder = tmp_path / "files"
     folder.mkdir()

@@ -15,6 +15,9 @@ def spec(reach: dict[str, Any], **more: Any) -> TargetSpec:
     return TargetSpec.model_validate({"engine": "vllm", "model": "m", "reach": reach} | more)
 
 
+CONTAINER = {"kind": "container", "container": "c", "url": "http://h:8000"}
+
+
 @pytest.mark.parametrize(
     ("reach", "more", "held"),
     [
@@ -24,6 +27,8 @@ def spec(reach: dict[str, Any], **more: Any) -> TargetSpec:
         ({"kind": "process", "model_path": "m"}, {}, ("gpu:0",)),
         ({"kind": "process", "model_path": "m"}, {"gpus": 2}, ("gpu:0", "gpu:1")),
         ({"kind": "process", "model_path": "m"}, {"resources": ["gpu:3"]}, ("gpu:3",)),
+        (CONTAINER, {}, ("container:c", "gpu:0", "server:h:8000")),
+        (CONTAINER, {"resources": ["gpu:3"]}, ("container:c", "gpu:3", "server:h:8000")),
     ],
 )
 def test_what_a_run_holds(reach: dict[str, Any], more: dict[str, Any], held: tuple[str, ...]) -> None:
