@@ -39,11 +39,17 @@ def _ratio(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
+def _shares(row: dict[str, Any], name: str) -> str:
+    """Of the whole process and, for ours, of the load process in its window alone: the others decode as they send."""
+    while_sending = row.get(f"sending_{name}")
+    return f"{row[name]:.0%}" + ("" if while_sending is None else f" ({while_sending:.0%})")
+
+
 def _cost(found: dict[str, Any]) -> Table:
     table = _table(
         "Cost: 2,000 requests × 128 tokens, 100 in flight, full speed, one token a write (medians)",
         ("client", "thousand tokens / CPU-s", "× httpx", "× C", "load process alone", "× C", "one request: wall s",
-         "its peak MB", "client core", "server core", "limited by"),
+         "its peak MB", "client core (while sending)", "server core (while sending)", "limited by"),
     )  # fmt: skip
     for client, row in found.items():
         alone = row.get("load_tokens_per_cpu_s")
@@ -51,7 +57,7 @@ def _cost(found: dict[str, Any]) -> Table:
             client, f"{row['tokens_per_cpu_s'] / 1e3:.1f}", _ratio(row.get("beside_httpx")),
             _ratio(row.get("beside_C")), "–" if alone is None else f"{alone / 1e3:.1f}",
             _ratio(row.get("load_beside_C")), f"{row['one_wall_s']:.2f}",
-            f"{row['one_peak_bytes'] / 1e6:.0f}", f"{row['client_share']:.0%}", f"{row['server_share']:.0%}",
+            f"{row['one_peak_bytes'] / 1e6:.0f}", _shares(row, "client_share"), _shares(row, "server_share"),
             row["limited_by"],
         )  # fmt: skip
     return table

@@ -27,6 +27,7 @@ from bench_runner.load.contract import RunControl, SocketPolicy
 from bench_runner.measure.excerpt import Excerpt, ExcerptRequest
 from engines.clock import utc_now
 from engines.simulated.start import SimulatedServer, simulated_engine
+from tests.calibration.bars import MOST_EVENT_ERROR_S, MOST_TTFT_ERROR_S
 from tests.calibration.machine import describe_machine
 from tests.calibration.trials import hogged_trial, tls_trial
 from tests.calibration.truth import drive_simulated, join, middle_and_tail
@@ -35,8 +36,6 @@ STREAMS = (1, 10, 50, 100, 200, 400)
 REPLAYED = (100, 500, 1_000, 2_000, 3_000, 4_000)
 #: of the replayed streams
 TTFT_NS, ITL_NS, TOKENS = 200_000_000, 20_000_000, 128
-#: what is asked of the client: p99 errors of TTFT, and of event stamps and the gaps between them
-MOST_TTFT_ERROR_S, MOST_EVENT_ERROR_S = 0.0002, 0.0001
 #: streams of the trials
 TRIED = 500
 #: each step is done so often; the median of each figure is shown

@@ -12,6 +12,14 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
+from tests.calibration.bars import (
+    MOST_EVENT_ERROR_S,
+    MOST_LATE_S,
+    MOST_PEAK_BYTES,
+    MOST_START_S,
+    MOST_TLS_TTFT_ERROR_S,
+    MOST_TTFT_ERROR_S,
+)
 from tests.calibration.machine import title_of
 
 COLOURS = {"enginebench": "#1f5fa8", "aiohttp": "#e08a1e", "httpx": "#b5403c", "C": "#6b6b6b"}
@@ -26,15 +34,17 @@ def draw_bench(result: dict[str, Any], path: Path) -> Path:
     rates = {"load process alone": cost["enginebench"]["load_tokens_per_cpu_s"], **rates}
     _bars(axes[0][0], rates, "Tokens per CPU-second\n(whole run, start-up taken off)", "tokens / CPU-s", "{:,.0f}")
     walls = {client: row["one_wall_s"] for client, row in cost.items()}
-    _bars(axes[0][1], walls, "One request: start-up and all", "wall time, s", "{:.2f}", bar=1.0)
+    _bars(axes[0][1], walls, "One request: start-up and all", "wall time, s", "{:.2f}", bar=MOST_START_S)
     peaks = {client: row["one_peak_bytes"] / 1e6 for client, row in cost.items()}
-    _bars(axes[0][2], peaks, "One request: peak memory of the largest process", "MB", "{:.0f}", bar=120)
-    _pairs(axes[1][0], streams, "ttft_error_p99_s", "TTFT error p99, against the recorded truth", bar=0.2)
-    _pairs(axes[1][1], streams, "gap_error_p99_s", "Error of the gaps between tokens, p99", bar=0.1)
+    _bars(
+        axes[0][2], peaks, "One request: peak memory of the largest process", "MB", "{:.0f}", bar=MOST_PEAK_BYTES / 1e6
+    )
+    _pairs(axes[1][0], streams, "ttft_error_p99_s", "TTFT error p99, against the recorded truth", MOST_TTFT_ERROR_S)
+    _pairs(axes[1][1], streams, "gap_error_p99_s", "Error of the gaps between tokens, p99", MOST_EVENT_ERROR_S)
     lates = {client: max(_LEAST_MS, row["late_p99_s"] * 1e3) for client, row in result["punctuality"].items()}
     _bars(
         axes[1][2], lates, "Poisson, 500 requests/s: arrival after the\nmoment due, p99", "ms (log)", "",
-        bar=1.0, log=True,
+        bar=_ms(MOST_LATE_S), log=True,
     )  # fmt: skip
     figure.suptitle(
         "The load generator beside plain clients, one run, same server and load "
@@ -52,13 +62,20 @@ def draw_calibration(result: dict[str, Any], path: Path) -> Path:
         axis.set_yscale("log")
     rows = result["replayed"]
     streams = [row["streams"] for row in rows]
-    lines = (("ttft_error_p99_s", "TTFT", "o", 0.2), ("event_gap_error_p99_s", "gap between tokens", "s", 0.1))
-    for name, label, marker, limit_ms in lines:
+    lines = (("ttft_error_p99_s", "TTFT", "o", MOST_TTFT_ERROR_S),
+             ("event_gap_error_p99_s", "gap between tokens", "s", MOST_EVENT_ERROR_S))  # fmt: skip
+    for name, label, marker, limit_s in lines:
+        limit_ms = _ms(limit_s)
         (line,) = axes[0].plot(streams, [_ms(row[name]) for row in rows], marker=marker, label=f"{label}, p99")
         axes[0].axhline(limit_ms, color=line.get_color(), linestyle="--", linewidth=1)
-        axes[0].text(streams[0], limit_ms * 1.08, f"bar for {label}: {limit_ms} ms", color=line.get_color(), fontsize=9)
+        axes[0].text(
+            streams[0], limit_ms * 1.08, f"bar for {label}: {limit_ms:g} ms", color=line.get_color(), fontsize=9
+        )
     axes[0].plot(streams, [abs(_ms(row["ttft_bias_s"])) for row in rows], marker="^", label="TTFT, bias (absolute)")
-    for name, label, marker in (("tls", "over TLS (bar 0.3 ms)", "*"), ("hogged", "beside a core hog", "X")):
+    for name, label, marker in (
+        ("tls", f"over TLS (bar {_ms(MOST_TLS_TTFT_ERROR_S):g} ms)", "*"),
+        ("hogged", "beside a core hog", "X"),
+    ):
         trial = result[name]
         axes[0].plot([trial["streams"]], [_ms(trial["ttft_error_p99_s"])], marker=marker, markersize=11, linestyle="",
                      label=f"TTFT, p99, {label}")  # fmt: skip
@@ -99,7 +116,7 @@ def _bars(
     _frame(axis, title, unit, bar, log=log)
 
 
-def _pairs(axis: Axes, found: dict[str, Any], name: str, title: str, *, bar: float) -> None:
+def _pairs(axis: Axes, found: dict[str, Any], name: str, title: str, most_s: float) -> None:
     """One bar a client for each number of streams, on a log axis."""
     streams = list(next(iter(found.values())))
     width = 0.8 / len(found)
@@ -111,7 +128,7 @@ def _pairs(axis: Axes, found: dict[str, Any], name: str, title: str, *, bar: flo
     axis.set_xticks(range(len(streams)), [f"{int(n):,} streams" for n in streams])
     axis.set_yscale("log")
     axis.legend(fontsize=9)
-    _frame(axis, title, "ms (log)", bar, log=True)
+    _frame(axis, title, "ms (log)", _ms(most_s), log=True)
 
 
 def _frame(axis: Axes, title: str, unit: str, bar: float | None, *, log: bool) -> None:

@@ -5,7 +5,7 @@
 They are what `make bench-client` holds ours against, so they are as good as their libraries let them be: connections
 are reused, nothing limits the pool, each line is stamped as it is handed out and kept, and JSON is decoded only after
 the last answer. The output is one line of JSON a request: `port`, `due_ns`, `sent_ns`, `event_ns` (of the lines that
-carried text), `tokens` (the server's own count).
+carried text), `tokens` (the server's own count). With `--brief` one line in all: how many tokens came, and TTFT.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from engines.clock import monotonic_ns
@@ -160,12 +161,23 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--concurrency", type=int, default=1)
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--offsets", type=Path, help="send offsets, ns, signed 64-bit: an open loop")
+    parser.add_argument("--brief", action="store_true", help="totals alone")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args(argv)
     seen = asyncio.run(drive(arguments))
+    rows = (one.to_json() for one in seen)
     with arguments.out.open("w", encoding="utf-8") as out:
-        out.writelines(json.dumps(one.to_json()) + "\n" for one in seen)
+        out.writelines(json.dumps(row) + "\n" for row in ([total(rows)] if arguments.brief else rows))
     return 0
+
+
+def total(rows: Iterator[dict[str, Any]]) -> dict[str, Any]:
+    """The least that a load generator says at its end."""
+    tokens, ttfts_ns = 0, []
+    for row in rows:
+        tokens += len(row["event_ns"])
+        ttfts_ns += [first_ns - row["sent_ns"] for first_ns in row["event_ns"][:1]]
+    return {"tokens": tokens, "ttft_mean_s": fmean(ttfts_ns) / 1e9 if ttfts_ns else None}
 
 
 if __name__ == "__main__":

@@ -63,12 +63,15 @@ class Row:
 class Carried:
     """One load, carried out."""
 
+    #: empty where only totals were asked for
     rows: list[Row]
     #: of the whole process, start-up and decoding included
     wall_s: float
     cpu_s: float
     #: of its largest process
     peak_bytes: int
+    #: that came
+    tokens: int
     #: ours: what the run says of itself
     validity: str = ""
     reasons: tuple[str, ...] = ()
@@ -87,8 +90,15 @@ class Place:
     ca_file: Path | None = None
 
 
-def carry_out(client: str, server: KnownServer, load: Load, place: Place) -> Carried:
+def carry_out(client: str, server: KnownServer, load: Load, place: Place, *, brief: bool = False) -> Carried:
     """The load by "enginebench", "httpx", "aiohttp" or "C", in a process of its own.
+
+    Args:
+        client: which.
+        server: to be driven.
+        load: to be carried out.
+        place: where.
+        brief: totals are enough, so no client spends time on writing out each stamp.
 
     Raises:
         RuntimeError: it failed; its last words.
@@ -97,13 +107,16 @@ def carry_out(client: str, server: KnownServer, load: Load, place: Place) -> Car
     out.unlink(missing_ok=True)
     match client:
         case "enginebench":
-            return _ours(server, load, place, out)
+            return _ours(server, load, place, None if brief else out)
         case "C":
             assert place.cclient is not None
             sizes = ["-n", load.requests, "-c", load.concurrency, "--tokens", load.tokens]
-            command = [place.cclient, "--port", urlsplit(server.url).port, *sizes, "--kts", "--out", out]
-            carried = _launch(command, place)
-            rows = [Row(r["port"], r["send"], r["send"], r["k"]) for r in _read(out)]
+            command = [place.cclient, "--port", urlsplit(server.url).port, *sizes, "--kts"]
+            carried = _launch(command if brief else [*command, "--out", out], place)
+            rows = [] if brief else [Row(r["port"], r["send"], r["send"], r["k"]) for r in _read(out)]
+            # where the finish reason has an event of its own, it counts that as a token too
+            counted = json.loads(carried["said"].splitlines()[-1])["tokens"]
+            tokens = min(counted, load.requests * load.tokens)
         case _:
             command = [sys.executable, "-m", "tests.calibration.plain_clients", client, "--url", server.url]
             command += ["--requests", load.requests, "--concurrency", load.concurrency, "--tokens", load.tokens]
@@ -111,26 +124,30 @@ def carry_out(client: str, server: KnownServer, load: Load, place: Place) -> Car
                 offsets = place.folder / "offsets"
                 offsets.write_bytes(offsets_ns.tobytes())
                 command += ["--offsets", offsets]
-            carried = _launch([*command, "--out", out], place)
-            rows = [Row(r["port"], r["due_ns"], r["sent_ns"], r["event_ns"]) for r in _read(out)]
-    return Carried(rows, carried["wall_s"], carried["cpu_s"], carried["peak_bytes"])
+            carried = _launch([*command, "--out", out, *(["--brief"] if brief else [])], place)
+            told = _read(out)
+            rows = [] if brief else [Row(r["port"], r["due_ns"], r["sent_ns"], r["event_ns"]) for r in told]
+            tokens = told[0]["tokens"] if brief else sum(len(row.event_ns) for row in rows)
+    return Carried(rows, carried["wall_s"], carried["cpu_s"], carried["peak_bytes"], tokens)
 
 
-def _ours(server: KnownServer, load: Load, place: Place, out: Path) -> Carried:
+def _ours(server: KnownServer, load: Load, place: Place, out: Path | None) -> Carried:
     """`enginebench run`, from the command line, as a person would."""
     workload = place.folder / "workload.yaml"
     workload.write_text(json.dumps(_workload(load)))
     result = place.folder / "result.json"
     command: list[Any] = [sys.executable, "-m", "services.cli.main", "run", "--engine", "openai", "--url", server.url]
     command += ["--model", server.model, "--workload", workload, "--seed", load.seed, "--calibration", "off"]
-    carried = _launch([*command, "--records", out, "--json", result], place, allowed=(0, 1))
-    rows = [Row(r["local_port"], r["scheduled_ns"], r["sent_ns"] or 0, r["event_ns"]) for r in _read(out)]
+    command += ["--json", result, *(["--records", out] if out else [])]
+    carried = _launch(command, place, allowed=(0, 1))
+    records = _read(out) if out else []
+    rows = [Row(r["local_port"], r["scheduled_ns"], r["sent_ns"] or 0, r["event_ns"]) for r in records]
     told = json.loads(result.read_bytes())
     if told["outcome"] != "completed":
         raise RuntimeError(f"enginebench run: {told['error']}")
-    validity = told["validity"]
+    validity, tokens = told["validity"], told["summary"]["total_output_tokens"]
     codes = tuple(reason["code"] for reason in validity["reasons"] if reason["severity"] != "note")
-    return Carried(rows, carried["wall_s"], carried["cpu_s"], carried["peak_bytes"], validity["state"], codes)
+    return Carried(rows, carried["wall_s"], carried["cpu_s"], carried["peak_bytes"], tokens, validity["state"], codes)
 
 
 def _workload(load: Load) -> dict[str, Any]:
@@ -193,7 +210,7 @@ def _launch(command: list[Any], place: Place, allowed: tuple[int, ...] = (0,)) -
         last = next(reversed(done.stderr.strip().splitlines()), "it said nothing")
         raise RuntimeError(f"{command[0]} {command[1]} ended with {told['code']}: {last}")
     assert isinstance(told, dict)
-    return told
+    return told | {"said": done.stderr}
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

@@ -19,8 +19,9 @@ from engines.dialects.openai_completions import OPENAI_COMPLETIONS
 from engines.errors import LaunchFailed
 from engines.simulated.process import running
 from engines.simulated.start import SimulatedServer, replay_server
-from tests.calibration.certificate import write_certificate
 
+#: of `localhost`
+CERTIFICATE = Path(__file__).parents[2] / "load" / "localhost.pem"
 ROW = [5_000_000 * k for k in range(1, 7)]
 
 
@@ -105,7 +106,7 @@ def burst(server: SimulatedServer, spool: Path, requests: int, pem: Path) -> lis
 
 
 def test_over_tls_the_same(tmp_path: Path) -> None:
-    pem = write_certificate(tmp_path / "server.pem")
+    pem = CERTIFICATE
     with replay_server([ROW], keep=20, tls_pem=pem) as server:
         assert server.url == f"https://localhost:{server.port}"
         assert complete(server, asking(), ssl.create_default_context(cafile=str(pem)))[0] == 200
@@ -118,8 +119,8 @@ def test_over_tls_the_same(tmp_path: Path) -> None:
     assert max(truth["token_ns"][-1] for truth in truths) < last_ns
 
 
-def test_a_client_without_tls_is_dropped_and_the_next_one_served(tmp_path: Path) -> None:
-    pem = write_certificate(tmp_path / "server.pem")
+def test_a_client_without_tls_is_dropped_and_the_next_one_served() -> None:
+    pem = CERTIFICATE
     with replay_server([ROW], tls_pem=pem) as server:
         plain = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
         with pytest.raises((http.client.HTTPException, OSError)):
