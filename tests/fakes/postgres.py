@@ -7,9 +7,10 @@ Postgres refuses to run as root, so root runs it in a user namespace, where it s
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import count
@@ -71,32 +72,78 @@ def postgres_server() -> Iterator[PostgresServer]:
         yield PostgresServer(given)
         return
     with TemporaryDirectory(prefix="ebpg-") as folder:
-        data = Path(folder) / "data"
-        as_nobody = ["unshare", "--user", "--map-user=65534", "--map-group=65534"] if os.geteuid() == 0 else []
-        initdb = [*as_nobody, str(_binaries() / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust"]
+        mortal = MortalPostgres(Path(folder), CARELESS)
+        mortal.start()
+        try:
+            yield mortal.server
+        finally:
+            mortal.stop()
+
+
+@contextmanager
+def mortal_postgres() -> Iterator[MortalPostgres]:
+    """A server that the block may kill and start again; what it has committed is there after a crash."""
+    with TemporaryDirectory(prefix="ebpg-") as folder:
+        mortal = MortalPostgres(Path(folder))
+        mortal.start()
+        try:
+            yield mortal
+        finally:
+            mortal.stop()
+
+
+class MortalPostgres:
+    """A server with a folder of its own, started as often as one likes."""
+
+    def __init__(self, folder: Path, settings: Sequence[str] = ()) -> None:
+        self._folder = folder
+        self._settings = settings
+        self._guard: subprocess.Popen[bytes] | None = None
+        self._as_nobody = ["unshare", "--user", "--map-user=65534", "--map-group=65534"] if os.geteuid() == 0 else []
+        self.server = PostgresServer(f"postgresql://postgres@/postgres?host={folder}")
+        initdb = [*self._as_nobody, str(_binaries() / "initdb"), "-D", str(folder / "data"), "-U", "postgres"]
         subprocess.run(
-            [*initdb, "--no-sync", "--no-instructions", "-E", "UTF8", "--locale=C.UTF-8"],
+            [*initdb, "-A", "trust", "--no-sync", "--no-instructions", "-E", "UTF8", "--locale=C.UTF-8"],
             check=True,
             capture_output=True,
             text=True,
         )
-        settings = [
-            part for setting in ("listen_addresses=", "max_connections=200", *CARELESS) for part in ("-c", setting)
-        ]
-        command = [*as_nobody, str(_binaries() / "postgres"), "-D", str(data), "-k", folder, *settings]
-        log = Path(folder) / "log"
-        with log.open("wb") as sink:
-            guard = subprocess.Popen(
+
+    def start(self) -> None:
+        """Start it, and see it answer."""
+        given = ("listen_addresses=", "max_connections=200", *self._settings)
+        settings = [part for setting in given for part in ("-c", setting)]
+        data = str(self._folder / "data")
+        command = [*self._as_nobody, str(_binaries() / "postgres"), "-D", data, "-k", str(self._folder), *settings]
+        log = self._folder / "log"
+        with log.open("ab") as sink:
+            self._guard = subprocess.Popen(
                 ["/bin/sh", "-c", GUARD, "sh", *command], stdin=subprocess.PIPE, stdout=sink, stderr=subprocess.STDOUT
             )
-        assert guard.stdin is not None
         try:
-            server = PostgresServer(f"postgresql://postgres@/postgres?host={folder}")
-            _await(server, guard, log)
-            yield server
-        finally:
-            guard.stdin.close()
-            guard.wait(timeout=30)
+            _await(self.server, self._guard, log)
+        except BaseException:
+            self.stop()
+            raise
+
+    def kill(self) -> None:
+        """SIGKILL to the server and to all that serve its connections, as when its container is killed."""
+        server = int((self._folder / "data" / "postmaster.pid").read_text().split()[0])
+        children = Path(f"/proc/{server}/task/{server}/children").read_text().split()
+        for pid in (server, *map(int, children)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        # The guard has to see it buried: a new server would take the dead one's process for alive.
+        self.stop()
+
+    def stop(self) -> None:
+        """Gone, cleanly where it still lives."""
+        if self._guard is None:
+            return
+        assert self._guard.stdin is not None
+        self._guard.stdin.close()
+        self._guard.wait(timeout=30)
+        self._guard = None
 
 
 def _binaries() -> Path:

@@ -98,12 +98,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def await_true(condition: Callable[[], bool], timeout_s: float, tell: Callable[[], str]) -> None:
+def await_true(condition: Callable[[], bool], timeout_s: float, tell: Callable[[], str], every_s: float = 0.1) -> None:
     """Look until the condition holds; AssertionError with what `tell` says where it never does."""
     deadline_ns = monotonic_ns() + int(timeout_s * 1e9)
     while not condition():
         assert monotonic_ns() < deadline_ns, tell()
-        sleep_s(0.1)
+        sleep_s(every_s)
 
 
 def _is_ready(service: Service) -> bool:
