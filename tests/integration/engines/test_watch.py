@@ -32,7 +32,8 @@ def wait_for(watch: Watch, scrapes: int) -> None:
         sleep_s(0.005)
 
 
-def test_it_reads_until_it_is_stopped() -> None:
+def test_it_reads_until_it_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SHARE", 1.0)
     with answering({"/metrics": Reply(200, PAGE)}) as server, watch_of(server, 0.01) as watch:
         began_ns = monotonic_ns()
         wait_for(watch, 5)
@@ -59,6 +60,7 @@ def test_a_long_series_is_thinned_and_goes_on_seldomer(monkeypatch: pytest.Monke
 
 def test_an_engine_that_is_slow_with_its_metrics_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TIMEOUT_S", 0.05)
+    monkeypatch.setattr(module, "SHARE", 1.0)
     released = threading.Event()
 
     def slow(_: Asked) -> Reply:
@@ -76,7 +78,9 @@ def test_an_engine_that_is_slow_with_its_metrics_is_left_alone(monkeypatch: pyte
         assert watch.given_up == "3 times in a row it gave no metrics within 0.05 s"
 
 
-def test_a_slow_scrape_takes_no_more_than_its_share_of_the_time() -> None:
+def test_a_slow_scrape_takes_no_more_than_its_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SHARE", 0.1)
+
     def slow(_: Asked) -> Reply:
         sleep_s(0.1)
         return Reply(200, PAGE)

@@ -135,7 +135,7 @@ def test_strangers_who_stay_are_seen_in_the_engines_gauges(server: SimulatedServ
         for other in connections:
             other.close()
 
-    load: dict[str, Any] = {"requests": 120}
+    load: dict[str, Any] = {"requests": 200}
     outcome = drive(server, seed=next(SEEDS), meanwhile=crowd, **load)
     found = reasons(outcome)
     assert {"foreign_traffic", "littles_law"} <= set(found), found
