@@ -18,6 +18,7 @@ from engines.contract import Dialect, Endpoint, Engine, Failure, FailureKind, Or
 from engines.control import ControlClient
 from engines.errors import TargetRefused, TargetUnavailable
 from engines.facts import ServerFacts, describe, served_models
+from engines.launch.disclosure import without
 from engines.probe import PROBE_PROMPT, PROBE_TOKENS, Probe, check_model, probe, wrong_model
 from engines.scrape import scrape
 from engines.site import Secret, Site, bearer_token
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from engines.launch.process import LaunchedProcess
 
 __all__ = ["OpenTarget", "Secret", "ServerFacts", "Site", "open_target"]
-
-#: A token is shown as this wherever a server repeats it.
-REDACTED = "[redacted]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +83,7 @@ class OpenTarget:
 
     def redact(self, text: str) -> str:
         """The text without this target's token, should the server have repeated it."""
-        return _redact(text, self._secrets)
+        return without(text, self._secrets)
 
     @property
     def pid(self) -> int | None:
@@ -179,7 +177,7 @@ class _Server:
     process: LaunchedProcess | LaunchedContainer | None = None
     ready_timeout_s: float = 0.0
     flags: tuple[str, ...] = ()
-    #: its bearer token, where it has one
+    #: its bearer token, where it has one; a container's keys
     secrets: tuple[str, ...] = ()
     #: the container and image it runs in
     made_of: Mapping[str, Any] = field(default_factory=dict)
@@ -207,8 +205,8 @@ def _bring_up(
             return _Server(origin, names, process, reach.ready_timeout_s, reach.args)
         case Container() as reach:
             container, origin = _start_container(spec, reach, site, overlay, should_stop, stack)
-            made_of = container.info
-            return _Server(origin, [spec.model], container, reach.ready_timeout_s, container.flags, made_of=made_of)
+            patience_s, secrets, made_of = reach.ready_timeout_s, container.secrets, container.info
+            return _Server(origin, [spec.model], container, patience_s, container.flags, secrets, made_of)
 
 
 def _probe_attached(
@@ -262,7 +260,7 @@ def _start_container(
     """A started container, alone on what it occupies, and where it listens."""
     from engines.launch.container import await_address, run_container
 
-    turn = run_container(reach, site.docker_url, site.containers, site.state_dir, overlay=overlay)
+    turn = run_container(reach, site.docker_url, site.containers, site.state_dir, holds=spec.cards, overlay=overlay)
     container = stack.enter_context(turn)
     origin = await_address(container, lambda: resolve(reach.url, site.address_policy, spec.headers), should_stop)
     return container, origin
@@ -315,17 +313,11 @@ def _redacting(secrets: Iterable[str]) -> Iterator[None]:
     try:
         yield
     except TargetUnavailable as error:
-        message = _redact(str(error), secrets)
+        message = without(str(error), secrets)
         if message == str(error):
             raise
         failure = None if error.failure is None else replace(error.failure, message=message)
         raise TargetUnavailable(message, field=error.field, failure=failure) from None
-
-
-def _redact(text: str, secrets: Iterable[str]) -> str:
-    for secret in secrets:
-        text = text.replace(secret, REDACTED)
-    return text
 
 
 def _token_ids(answer: Any) -> tuple[int, ...] | None:

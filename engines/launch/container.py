@@ -9,12 +9,9 @@ run holds the lease of that card, so whatever else of this project runs there is
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
-import os
-import re
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +20,8 @@ from engines.clock import monotonic_ns, sleep_s
 from engines.contract import Origin
 from engines.errors import LaunchFailed, OpeningStopped, TargetRefused, TargetUnavailable
 from engines.launch.container_api import ContainerState, DockerClient
-from engines.launch.keeper import started_at
-from engines.launch.orphans import boot_id, launches_folder
+from engines.launch.disclosure import disclosed, secrets_of, without
+from engines.launch.orphans import has_living_owner, launches_folder, read_record, write_owner
 from engines.spec import Container
 
 log = logging.getLogger(__name__)
@@ -40,9 +37,6 @@ GRACE_S = 30.0
 #: Longest wait for a started container's name, and between two tries.
 _ADDRESS_WAIT_S = 10.0
 _PAUSE_S = 0.2
-
-#: Not flags of the engine: where programs and libraries are, and what is secret by its name.
-_NOT_FLAGS = re.compile(r"PATH\Z|HOME\Z|TOKEN(?!IZERS_)|KEY|SECRET|PASSW|CREDENTIAL|AUTH|COOKIE", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +71,17 @@ class LaunchedContainer:
         except LaunchFailed as error:
             return f"(no log: {error})"
         killed = "\n(killed: it used more memory than its limit)" if state.out_of_memory else ""
-        return tail + killed
+        return without(tail, self.secrets) + killed
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """Its command line, then its variables; none that is secret by its name."""
-        variables = sorted(one for one in self.state.environment if not _NOT_FLAGS.search(one.partition("=")[0]))
-        return (*self.state.command, *variables)
+        """Its command line, then its settings among its variables; no secret."""
+        return disclosed(self.state.command, self.state.environment)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Its own keys and passwords, which it may repeat."""
+        return secrets_of(self.state.command, self.state.environment)
 
     @property
     def info(self) -> dict[str, Any]:
@@ -93,7 +91,13 @@ class LaunchedContainer:
 
 @contextlib.contextmanager
 def run_container(
-    reach: Container, docker_url: str | None, allowed: Sequence[str], state_dir: Path, *, overlay: bool = False
+    reach: Container,
+    docker_url: str | None,
+    allowed: Sequence[str],
+    state_dir: Path,
+    *,
+    holds: Collection[str] | None = None,
+    overlay: bool = False,
 ) -> Iterator[LaunchedContainer]:
     """Starts the container afresh, alone on what it occupies; on leaving, stops it.
 
@@ -102,10 +106,12 @@ def run_container(
         docker_url: the Docker Engine; `None`: this host starts no containers.
         allowed: names of the containers that may be started here; those of one card are stopped for each other.
         state_dir: where the record goes by which a killed worker's container is found.
+        holds: what the run holds the leases of; `None`: all there is.
         overlay: it must serve an overlay, whose end-of-sequence id is never sampled.
 
     Raises:
-        TargetRefused: it may not be started here, or serves no overlay where one is wanted.
+        TargetRefused: it may not be started here, occupies what the run does not hold, or serves no overlay where one
+            is wanted.
         LaunchFailed: the Docker Engine has no such container, or could not start it.
     """
     if docker_url is None or reach.container not in allowed:
@@ -121,6 +127,13 @@ def run_container(
                 f"the overlay protocol needs a container that serves an overlay: {reach.container!r} has no label"
                 f" {OVERLAY_LABEL}: true; choose one that has it, or another lengths protocol",
                 field="reach.container",
+            )
+        unheld = frozenset() if holds is None else resources_of(state) - {*holds}
+        if unheld:
+            raise TargetRefused(
+                f"the container {reach.container!r} occupies {', '.join(sorted(unheld))} by its label"
+                f" {RESOURCES_LABEL}, and the target does not say so; add it to resources",
+                field="resources",
             )
         clear_resources(docker, state, allowed)
         record = _write_record(state_dir, docker_url, reach)
@@ -205,11 +218,11 @@ def reap_containers(state_dir: Path) -> int:
     """
     reaped = 0
     for path in sorted(launches_folder(state_dir).glob("*.container")):
-        record = _read(path)
-        if record is None:
+        record = read_record(path)
+        if not {"docker", "container", "stop_timeout_s"} <= record.keys():
             path.unlink(missing_ok=True)
             continue
-        if _lives(record):
+        if has_living_owner(path):
             continue
         try:
             with DockerClient(record["docker"]) as docker:
@@ -245,38 +258,10 @@ def _end(docker: DockerClient, name: str, timeout_s: float) -> bool:
 def _write_record(state_dir: Path, docker_url: str, reach: Container) -> Path:
     """Says whose container it is, before it runs."""
     path = launches_folder(state_dir) / f"{uuid.uuid4().hex[:12]}.container"
-    record = {
-        "boot": boot_id(),
-        "owner": [os.getpid(), started_at(os.getpid())],
-        "docker": docker_url,
-        "container": reach.container,
-        "stop_timeout_s": reach.stop_timeout_s,
-    }
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_suffix(".new")
-        fresh.write_text(json.dumps(record))
-        fresh.replace(path)
+        write_owner(path, docker=docker_url, container=reach.container, stop_timeout_s=reach.stop_timeout_s)
     except OSError as error:
         raise LaunchFailed(
             f"no container can be started from {path.parent}: {error.strerror}; mend the folder or disk"
         ) from None
     return path
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """A whole record; `None` where it is not one of ours."""
-    try:
-        record = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    whole = isinstance(record, dict) and {"boot", "owner", "docker", "container", "stop_timeout_s"} <= record.keys()
-    return record if whole else None
-
-
-def _lives(record: dict[str, Any]) -> bool:
-    """The worker that started it is still there. A process id means nothing in another boot, or with another start."""
-    owner = record["owner"]
-    if record["boot"] != boot_id() or not isinstance(owner, list) or len(owner) != 2:
-        return False
-    return owner[1] is not None and isinstance(owner[0], int) and started_at(owner[0]) == owner[1]

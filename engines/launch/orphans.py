@@ -41,17 +41,17 @@ def reap_orphans(state_dir: Path) -> int:
         How many engines were still running.
     """
     folder = launches_folder(state_dir)
-    orphans = [path for path in sorted(folder.glob("*.json")) if not _has_living_owner(path)]
+    orphans = [path for path in sorted(folder.glob("*.json")) if not has_living_owner(path)]
     ended = sum(end_recorded(path) for path in orphans)
     for owner in folder.glob("*.overlay.owner"):
-        if not _has_living_owner(owner):
+        if not has_living_owner(owner):
             drop_overlay(owner)
     return ended
 
 
 def end_recorded(path: Path) -> bool:
     """Ends what is left of one recorded launch and drops the record; True where something was."""
-    record = _read(path)
+    record = read_record(path)
     left = _left(record)
     if left:
         signal_all(left, signal.SIGTERM)
@@ -67,11 +67,21 @@ def end_recorded(path: Path) -> bool:
     return bool(left)
 
 
-def write_owner(path: Path) -> None:
-    """Says that an overlay folder, `path` without its suffix, is this process's: written before there is a folder."""
+def ownership() -> dict[str, Any]:
+    """Names this process in this boot, as records do."""
+    return {"boot": boot_id(), "owner": [os.getpid(), started_at(os.getpid())]}
+
+
+def write_owner(path: Path, **more: Any) -> None:
+    """Says whose something is, an overlay folder or a container, before there is it. Raises OSError.
+
+    Args:
+        path: the record.
+        more: what it takes to do away with it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps({"boot": boot_id(), "owner": [os.getpid(), started_at(os.getpid())]}))
+    fresh.write_text(json.dumps(ownership() | more))
     fresh.replace(path)
 
 
@@ -84,8 +94,9 @@ def drop_overlay(owner: Path) -> None:
             owner.unlink()
 
 
-def _has_living_owner(path: Path) -> bool:
-    record = _read(path)
+def has_living_owner(path: Path) -> bool:
+    """The process that wrote the record, in this boot, still lives."""
+    record = read_record(path)
     return record.get("boot") == boot_id() and _lives(record.get("owner"))
 
 
@@ -109,7 +120,7 @@ def _lives(named: Any) -> bool:
     return named[1] is not None and started_at(named[0]) == named[1]
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_record(path: Path) -> dict[str, Any]:
     """A record; {} where it cannot be read, which names no process."""
     try:
         record = json.loads(path.read_text())

@@ -17,8 +17,7 @@ from pathlib import Path
 from engines.clock import monotonic_ns, sleep_s
 from engines.contract import Engine
 from engines.errors import LaunchFailed
-from engines.launch.keeper import started_at
-from engines.launch.orphans import GRACE_S, boot_id, end_recorded, launches_folder
+from engines.launch.orphans import GRACE_S, end_recorded, launches_folder, ownership
 from engines.launch.surroundings import scrubbed_environment
 from engines.spec import Launched
 
@@ -116,9 +115,8 @@ def _start(
         "argv": argv,
         "log": str(log),
         "record": str(record),
-        "owner": [os.getpid(), started_at(os.getpid())],
-        "boot": boot_id(),
         "grace_s": grace_s,
+        **ownership(),
     }
     started_ns = monotonic_ns()
     try:

@@ -66,6 +66,17 @@ def test_whoever_else_is_on_the_card_is_stopped_first_and_nobody_on_another(
     assert docker.changes == ["stop vllm 30", "stop tgi 30", "start vllm", "stop vllm 7"]
 
 
+def test_a_container_on_a_card_that_the_run_does_not_hold_is_not_started(docker: DockerEngine, tmp_path: Path) -> None:
+    docker.containers["vllm"].start()
+    turn = run_container(reach("tgi"), docker.url, NAMES, tmp_path, holds={"gpu:1"})
+    with pytest.raises(TargetRefused, match="occupies gpu:0") as refused, turn:
+        pass
+    assert refused.value.field == "resources"
+    assert docker.running == ["vllm"]
+    with run_container(reach("tgi"), docker.url, NAMES, tmp_path, holds={"gpu:0", "gpu:1"}):
+        assert docker.running == ["tgi"]
+
+
 def test_turns_never_overlap_and_nothing_is_left(docker: DockerEngine, tmp_path: Path) -> None:
     order = ["vllm", "tgi", "tgi", "vllm"] * 3
     for name in order:
@@ -162,10 +173,14 @@ def test_what_is_no_docker_engine_s_address(url: str) -> None:
         DockerClient(url)
 
 
-def test_variables_that_are_secret_by_name_are_no_flags(docker: DockerEngine, tmp_path: Path) -> None:
-    docker.containers["vllm"].environment = ("HF_TOKEN=hf_1", "VLLM_API_KEY=k", "PATH=/bin", "HF_HUB_OFFLINE=1", "B=")
+def test_no_secret_is_kept_with_the_flags_or_the_log(docker: DockerEngine, tmp_path: Path) -> None:
+    one = docker.containers["vllm"]
+    one.environment = ("HF_TOKEN=hf_0123456789", "PATH=/bin", "HF_HUB_OFFLINE=1", "HTTP_PROXY=http://me:word@proxy")
+    one.command = ("--api-key", "sk-0123456789", "--port", "8000")
+    one.log = "args: {'api_key': ['sk-0123456789']}\ntoken hf_0123456789\n"
     with run_container(reach(), docker.url, NAMES, tmp_path) as container:
-        assert container.flags == ("--port", "8000", "B=", "HF_HUB_OFFLINE=1")
+        assert container.flags == ("--api-key", "[redacted]", "--port", "8000", "HF_HUB_OFFLINE=1")
+        assert container.log_tail() == "args: {'api_key': ['[redacted]']}\ntoken [redacted]"
 
 
 def leave_running(engine: DockerEngine, state: Path, **changes: object) -> Path:

@@ -1,0 +1,98 @@
+"""What of a server's command line and variables may be kept with a result: its settings, and nobody's secret.
+
+A command line is shown but for what stands behind a name that speaks of a secret. Variables are the other way about: an
+image has dozens of its own, and anybody may add one, so only those are shown that are known to be an engine's settings.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+#: Stands where a secret stood.
+REDACTED = "[redacted]"
+
+#: In a name, what speaks of a secret: `--api-key`, HF_TOKEN; not `--max-num-batched-tokens`, TOKENIZERS_PARALLELISM.
+_TELLTALE = r"(?:TOKEN(?!S|IZER)|KEY|SECRET|PASSW|CREDENTIAL|AUTH|COOKIE)"
+_SECRET_NAME = re.compile(_TELLTALE, re.IGNORECASE)
+
+#: Within one argument: such a name, what joins it to its value, and the value; JSON and a command for a shell included.
+_PAIR = re.compile(
+    rf"(?P<name>[\w.-]*{_TELLTALE}[\w.-]*[\"']?\s*[=:\s]\s*)(?P<value>\"[^\"]*\"|'[^']*'|(?!--)[^\s,;&}}\]]+)",
+    re.IGNORECASE,
+)
+
+#: Who is let in, in a URL: https://user:password@host.
+_LOGIN = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+
+#: Settings by the beginnings of their names: of the engines, and of what computes for them.
+_SETTINGS = (
+    "VLLM_", "SGLANG_", "TGI_", "HF_", "HUGGINGFACE_", "TRANSFORMERS_", "TOKENIZERS_",
+    "CUDA_", "NVIDIA_", "NCCL_", "HIP_", "ROCR_", "ROCM_", "HSA_", "TORCH", "PYTORCH_", "TRITON_", "INDUCTOR_",
+    "OMP_", "MKL_", "KMP_", "OPENBLAS_", "FLASH", "USE_", "DISABLE_", "ENABLE_",
+    # text-generation-launcher takes each of its flags as a variable, too
+    "MODEL_ID", "REVISION", "SHARDED", "NUM_SHARD", "QUANTIZE", "DTYPE", "KV_CACHE_", "SPECULATE", "ROPE_", "MAX_",
+    "WAITING_", "PREFIX_CACHING", "PREFILL_", "ATTENTION", "LOG_LEVEL", "USAGE_STATS", "DO_NOT_TRACK",
+)  # fmt: skip
+
+#: Of these, what says where things are, not how they are done.
+_PLACE = re.compile(r"PATH\Z|HOME\Z", re.IGNORECASE)
+
+#: A shorter one is not looked for elsewhere: "true" is a word.
+_LEAST_LENGTH = 8
+
+
+def disclosed(command: Sequence[str], variables: Iterable[str]) -> tuple[str, ...]:
+    """The arguments in their order, then the settings among the variables, sorted; no secret in either.
+
+    Args:
+        command: arguments, the program's name left out or not.
+        variables: "NAME=value" each.
+    """
+    kept = list(variables)
+    secrets = secrets_of(command, kept)
+    settings = sorted(one for one in kept if _is_setting(*_split(one)))
+    return tuple(without(word, secrets) for word in (*_arguments(command), *settings))
+
+
+def secrets_of(command: Sequence[str], variables: Iterable[str]) -> tuple[str, ...]:
+    """Values behind names that speak of a secret, longest first; a log may repeat them."""
+    found: set[str] = set()
+    for name, value in map(_split, variables):
+        found |= {value} if _SECRET_NAME.search(name) else {*_LOGIN.findall(value)}
+    for word, shown in zip(command, _arguments(command), strict=True):
+        if shown == REDACTED:
+            found.add(word)
+        elif shown != word:
+            found |= {pair["value"].strip("\"'") for pair in _PAIR.finditer(word)}
+            found |= {*_LOGIN.findall(word)}
+    return tuple(sorted((one for one in found if len(one) >= _LEAST_LENGTH), key=len, reverse=True))
+
+
+def without(text: str, secrets: Iterable[str]) -> str:
+    """The text with each of the secrets taken out."""
+    for secret in secrets:
+        text = text.replace(secret, REDACTED)
+    return text
+
+
+def _arguments(command: Sequence[str]) -> Iterator[str]:
+    """Each argument as it may be shown. What follows `--api-key` is taken out up to the next flag: it takes several."""
+    behind_secret = False
+    for word in command:
+        is_flag = word.startswith("-")
+        if behind_secret and not is_flag:
+            yield REDACTED
+            continue
+        behind_secret = is_flag and not re.search(r"[=\s]", word) and bool(_SECRET_NAME.search(word))
+        yield _LOGIN.sub(REDACTED, _PAIR.sub(lambda pair: pair["name"] + REDACTED, word))
+
+
+def _is_setting(name: str, value: str) -> bool:
+    known = name.startswith(_SETTINGS) and not _PLACE.search(name)
+    return known and not _SECRET_NAME.search(name) and not _LOGIN.search(value)
+
+
+def _split(variable: str) -> tuple[str, str]:
+    name, _, value = variable.partition("=")
+    return name, value
