@@ -256,6 +256,11 @@ def scraping(service: Service, engines: Mapping[str, SimulatedServer], folder: P
         for name, server in engines.items()
     ]
     with running_prometheus(yaml.safe_dump(config), folder / "prometheus", port) as prometheus:
+        # It is ready up to five seconds before it scrapes, and what has ended by then never rose.
+        seen = 2 + len(engines)
+        await_true(
+            lambda: prometheus.ask_one("count(up == 1)") == seen, 60.0, (folder / "prometheus" / "log").read_text
+        )
         yield prometheus.client
 
 
