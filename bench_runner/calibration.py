@@ -149,6 +149,8 @@ def _replay(excerpt: Excerpt, conditions: Conditions, folder: Path, control: Run
         client_lag_max_s=lags_ns[-1] / 1e9 if lags_ns else None,
         sent_clock=_one(seen.sent_clocks),
         event_clock=_one(seen.event_clocks),
+        cpu_wait_s=outcome.cpu_wait_s,
+        stolen_s=outcome.stolen_s,
     )
 
 

@@ -77,6 +77,10 @@ class Calibration:
     #: "kernel", "user" or "mixed": what the client's stamps were read from
     sent_clock: str
     event_clock: str
+    #: while it was driven: time for which a load process had no CPU, and CPU time that the hypervisor gave to others;
+    #: `None`: not told
+    cpu_wait_s: float | None = None
+    stolen_s: float | None = None
 
     def describe(self, summary: Mapping[str, Any]) -> dict[str, Any]:
         """As plain JSON types, with what of the Summary is below the noise floor: medians, and spreads (stddev)."""

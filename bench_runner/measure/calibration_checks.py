@@ -6,6 +6,7 @@ from itertools import pairwise
 from statistics import median
 
 from bench_runner.measure.evidence import Evidence
+from bench_runner.measure.host_checks import name_cause
 from bench_runner.measure.result import Reason
 
 #: A noise floor above this share of the median that rests on it takes the run's word away …
@@ -33,4 +34,4 @@ def check_calibration(evidence: Evidence) -> list[Reason]:
     if not found:
         return []
     message = f"held against a known answer under this load, the client is off in {' and in '.join(found)}"
-    return [Reason("calibration", "inconclusive", message)]
+    return [Reason("calibration", "inconclusive", message + name_cause(calibration, "meanwhile"))]

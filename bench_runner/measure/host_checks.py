@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bench_runner.measure.calibration import Calibration
 from bench_runner.measure.evidence import Evidence
 from bench_runner.measure.result import Reason
 from bench_runner.measure.roofline import PRECISIONS
@@ -41,15 +42,15 @@ def check_host(evidence: Evidence) -> list[Reason]:
     return reasons
 
 
-def name_cause(evidence: Evidence) -> str:
+def name_cause(measured: Evidence | Calibration, when: str = "within the window") -> str:
     """Who may have made the load process late, as the host's counters tell: an ending of a message, or nothing."""
-    stolen_s, wait_s = evidence.stolen_s or 0.0, evidence.cpu_wait_s or 0.0
+    stolen_s, wait_s = measured.stolen_s or 0.0, measured.cpu_wait_s or 0.0
     parts = []
     if wait_s >= 0.001:
         parts.append(f"it waited {wait_s * 1e3:.0f} ms for a CPU that other processes had")
     if stolen_s > 0:
         parts.append(f"the hypervisor took {stolen_s * 1e3:.0f} ms")
-    return "; within the window " + ", and ".join(parts) if parts else ""
+    return f"; {when} " + ", and ".join(parts) if parts else ""
 
 
 def check_engine(evidence: Evidence) -> list[Reason]:

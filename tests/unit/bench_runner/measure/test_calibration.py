@@ -140,6 +140,18 @@ def test_a_floor_above_its_share_takes_the_run_s_word(
         assert words in reasons[0].message
 
 
+def test_a_machine_that_took_the_cpu_meanwhile_is_named() -> None:
+    def message(**counters: float) -> str:
+        seen = judge(Evidence(RECORDS, calibration=calibration(0.0031, **counters)))
+        return next(reason.message for reason in seen.reasons if reason.code == "calibration")
+
+    assert message().endswith("limit 2.00 ms)")
+    assert message(cpu_wait_s=0.0, stolen_s=0.08).endswith("; meanwhile the hypervisor took 80 ms")
+    assert "; meanwhile it waited 12 ms for a CPU that other processes had, and the" in message(
+        cpu_wait_s=0.012, stolen_s=0.01
+    )
+
+
 def test_a_millisecond_is_never_too_much() -> None:
     quick = [make_record(k, events_ms=(5, 6, 7)) for k in range(10)]
     good = judge(Evidence(quick, calibration=calibration(0.0009)))
