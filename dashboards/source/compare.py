@@ -15,7 +15,7 @@ KIND = "CASE WHEN simulated THEN 'simulated' ELSE 'real' END"
 #: A sweep's points are workloads of their own, "chat@concurrency=8", of one series.
 WORK = "coalesce(series, workload)"
 
-#: One row a run: of each target and piece of work, the newest job's VALID runs. Only these are looked into.
+#: One row a run: of each target and piece of work, the newest job's VALID runs.
 CHOSEN = f"""
 WITH like_runs AS (
   SELECT runs.*, {KIND} AS kind, {WORK} AS work,
@@ -26,12 +26,9 @@ WITH like_runs AS (
     AND {WORK} IN (${{workload:sqlstring}}) AND coalesce(hardware, 'unknown') IN (${{hardware:sqlstring}})
     AND coalesce(precision, 'unknown') IN (${{precision:sqlstring}}) AND {KIND} IN (${{kind:sqlstring}})
 ), chosen AS (
-  SELECT l.*, (l.figures ->> 'output_tokens_per_s_per_gpu')::float8 AS per_gpu,
-         (l.figures ->> 'tokens_per_s_per_user.p50')::float8 AS per_user,
-         coalesce((d.spec #>> '{{workload,arrival,concurrency}}')::int, l.requests) AS concurrency,
-         d.spec #>> '{{workload,output_tokens,tokens}}' AS tokens_a_prompt
-  FROM like_runs l JOIN documents d ON d.run_id = l.id
-  WHERE l.job_id = l.newest
+  SELECT *, output_tokens_per_s_per_gpu AS per_gpu, tokens_per_s_per_user_p50 AS per_user,
+         coalesce(point, concurrency) AS load
+  FROM like_runs WHERE job_id = newest
 )"""
 
 
@@ -81,10 +78,10 @@ def throughput_interactivity() -> Made:
     x, y = "tokens/s per user", "output tokens/s per GPU"
     mean = f"""{CHOSEN}
 SELECT name AS series, avg(per_user) AS "{x}", avg(per_gpu) AS "{y}"
-FROM chosen WHERE per_user IS NOT NULL GROUP BY name, workload_digest, concurrency ORDER BY name, concurrency"""
+FROM chosen WHERE per_user IS NOT NULL GROUP BY name, workload_digest, load ORDER BY name, load"""
     repeats = f"""{CHOSEN}
 SELECT name || ', repeats' AS series, per_user AS "{x}", per_gpu AS "{y}"
-FROM chosen WHERE per_user IS NOT NULL ORDER BY name, concurrency, ended_at"""
+FROM chosen WHERE per_user IS NOT NULL ORDER BY name, load, ended_at"""
     made = curve(about, Sql(mean), Sql(repeats, ref="B"), x=x, y=y, group="series")
     override(made, "byRegexp", r"/\(simulated\)/", custom__fillOpacity=0)
     override(made, "byRegexp", "/repeats/", custom__show="points", custom__pointSize={"fixed": 3})
@@ -106,9 +103,11 @@ def seed_table() -> Made:
     columns = ", ".join(f'avg({column}) AS "{label}", stddev_samp({column}) AS "{label} ±"' for column, label in spread)
     sql = f"""{CHOSEN}
 SELECT name AS "engine · target", workload, count(*) AS repeats, max(requests) AS "num prompts",
-       max(tokens_a_prompt) AS "max tokens per prompt", avg(total_input_tokens) AS "total input tokens",
+       max(d.spec #>> '{{workload,output_tokens,tokens}}') AS "max tokens per prompt",
+       avg(total_input_tokens) AS "total input tokens",
        avg(total_output_tokens) AS "total output tokens", {columns}, avg(roofline_ratio) AS "roofline ratio"
-FROM chosen GROUP BY name, workload, workload_digest ORDER BY name, workload"""
+FROM chosen JOIN documents d ON d.run_id = chosen.id
+GROUP BY name, workload, workload_digest ORDER BY name, workload"""
     units = {label: TOKENS_PER_S if column.endswith("tokens_per_s") else "s" for column, label in spread}
     units |= {f"{label} ±": unit for label, unit in units.items()} | {"roofline ratio": "percentunit"}
     return rows(about, Sql(sql), units=units)

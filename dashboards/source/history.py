@@ -39,13 +39,10 @@ SERIES = (
 )
 
 VERSIONS = """
-SELECT min(r.ended_at) AS time, r.engine || ' ' || v.version || ' on ' || r.target AS text, r.engine AS tags
-FROM (SELECT DISTINCT ON (target, job_id) * FROM runs
-      WHERE target IN (${target:sqlstring}) AND result_attempt IS NOT NULL AND $__timeFilter(ended_at)
-      ORDER BY target, job_id, ended_at) r
-JOIN documents d ON d.run_id = r.id
-CROSS JOIN LATERAL (SELECT d.result #>> '{environment,server,version}' AS version) v
-WHERE v.version IS NOT NULL GROUP BY r.target, r.engine, v.version ORDER BY 1
+SELECT min(ended_at) AS time, engine || ' ' || engine_version || ' on ' || target AS text, engine AS tags
+FROM runs
+WHERE target IN (${target:sqlstring}) AND engine_version IS NOT NULL AND $__timeFilter(ended_at)
+GROUP BY target, engine, engine_version ORDER BY 1
 """
 
 

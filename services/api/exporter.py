@@ -113,6 +113,7 @@ class StoreCollector(Collector):
         yield _gauge("enginebench_store_up", "The database answers.", 1)
         yield from result_metrics(runs, dropped)
         yield from queue_metrics(waiting, states, workers)
+        yield from worker_metrics(workers)
         yield from progress_metrics(under_way)
 
 
@@ -185,6 +186,29 @@ def queue_metrics(waiting: int, states: Mapping[str, int], workers: Sequence[Wor
     yield _gauge("enginebench_workers", "Workers heard of within two minutes.", len(there))
     busy = sum(worker.run_id is not None for worker in there)
     yield _gauge("enginebench_workers_busy", "Workers that carry out a run.", busy)
+
+
+def worker_metrics(workers: Sequence[WorkerRow]) -> Iterator[Metric]:
+    """Each worker of the last day; one that was told to end has signed off and is not among them."""
+    silent = GaugeMetricFamily(
+        "enginebench_worker_silent_seconds",
+        "Since the worker was heard of; one that was told to end is not shown, a dead one for a day.",
+        labels=("worker",),
+    )
+    free = GaugeMetricFamily(
+        "enginebench_state_dir_free_bytes", "Free where the worker's state folder is.", labels=("worker",)
+    )
+    size = GaugeMetricFamily(
+        "enginebench_state_dir_size_bytes", "Size of the file system that it is on.", labels=("worker",)
+    )
+    for worker in workers:
+        silent.add_metric((worker.name,), worker.silent_s)
+        if worker.silent_s > WORKER_SILENT_S:
+            continue
+        if worker.host.state_free_bytes is not None and worker.host.state_size_bytes is not None:
+            free.add_metric((worker.name,), worker.host.state_free_bytes)
+            size.add_metric((worker.name,), worker.host.state_size_bytes)
+    yield from (silent, free, size)
 
 
 def progress_metrics(under_way: Sequence[Run]) -> Iterator[Metric]:

@@ -43,6 +43,8 @@ class Metrics(Answer):
     e2e_p95_s: float | None = None
     e2e_p99_s: float | None = None
     roofline_ratio: float | None = None
+    output_tokens_per_s_per_gpu: float | None = None
+    tokens_per_s_per_user_p50: float | None = None
     requests: int | None = None
     successes: int | None = None
     total_input_tokens: int | None = None
@@ -83,6 +85,8 @@ class RunOut(Answer):
     workload_digest: str | None
     series: str | None = Field(description="the workload's name without its point; null: no sweep and no search")
     point: float | None = Field(description="where on the axis of the job's sweep or search")
+    concurrency: int | None = Field(description="requests in flight: a closed loop's slots, a burst's all; else null")
+    engine_version: str | None = Field(description="as the engine said; null: it did not, or there is no result yet")
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None

@@ -7,7 +7,7 @@ from datetime import timedelta
 from sqlalchemy import func, select
 
 from services.store.database import Database, now
-from services.store.rows import Run, RunStatus, WorkerRow
+from services.store.rows import Run, RunStatus, WorkerHost, WorkerRow
 from services.store.runs import run_from, select_runs
 from services.store.tables import latest_runs, runs, workers
 
@@ -67,7 +67,7 @@ def list_workers(database: Database) -> list[WorkerRow]:
                 silent_s=(moment - row.seen_at).total_seconds(),
                 run_id=row.run_id,
                 version=row.version,
-                open_files=row.open_files,
+                host=WorkerHost(row.open_files, row.state_free_bytes, row.state_size_bytes),
             )
             for row in connection.execute(query)
         ]

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert
 
-from bench_runner.plan.spec import digest
+from bench_runner.plan.spec import Burst, ClosedLoop, WorkloadSpec, digest
 from services.domain.job import PlannedRun
 from services.store import tables
 from services.store.rows import RunStatus
@@ -69,4 +69,16 @@ def _run_row(job: Mapping[str, Any], run: PlannedRun, ids: Mapping[int, str]) ->
         "reason_codes": [],
         "series": run.series,
         "point": run.point,
+        "concurrency": _concurrency(run.spec.workload),
     }
+
+
+def _concurrency(workload: WorkloadSpec) -> int | None:
+    """Requests in flight at once; `None`: an open loop has no such number."""
+    match workload.arrival:
+        case ClosedLoop(concurrency=slots):
+            return slots
+        case Burst():
+            return workload.requests
+        case _:
+            return None

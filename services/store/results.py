@@ -29,6 +29,7 @@ _NUMBERS = (
     "output_tokens_per_s",
     "total_tokens_per_s",
     "roofline_ratio",
+    "output_tokens_per_s_per_gpu",
     "requests",
     "successes",
     "total_input_tokens",
@@ -85,7 +86,10 @@ def hot_columns(result: Mapping[str, Any]) -> dict[str, Any]:
     for metric, stem in _DISTRIBUTIONS.items():
         distribution = summary.get(metric) or {}
         columns |= {f"{stem}_{name}_s": distribution.get(name) for name in _PERCENTILES}
+    per_user = summary.get("tokens_per_s_per_user") or {}
     return columns | {
+        "tokens_per_s_per_user_p50": per_user.get("p50"),
+        "engine_version": (result["environment"].get("server") or {}).get("version"),
         "status": RunStatus(result["outcome"]),
         "workload_digest": result["workload_digest"],
         "simulated": bool(result["environment"].get("simulated")),

@@ -68,6 +68,8 @@ class RunMetrics:
     e2e_p95_s: float | None = None
     e2e_p99_s: float | None = None
     roofline_ratio: float | None = None
+    output_tokens_per_s_per_gpu: float | None = None
+    tokens_per_s_per_user_p50: float | None = None
     requests: int | None = None
     successes: int | None = None
     total_input_tokens: int | None = None
@@ -128,6 +130,10 @@ class Run:
     series: str | None = None
     #: where on the job's axis
     point: float | None = None
+    #: requests in flight at once: a closed loop's slots, all of a burst; `None`: an open loop, which has no such number
+    concurrency: int | None = None
+    #: what the engine said of itself; `None`: nothing, or no result yet
+    engine_version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +241,17 @@ class Renewal:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerHost:
+    """What a worker's host has for it; `None`: not said."""
+
+    #: how many files its load process may open; `None` too where there is no limit
+    open_files: int | None = None
+    #: of the file system that its state folder is on
+    state_free_bytes: int | None = None
+    state_size_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerRow:
     """A worker's heartbeat."""
 
@@ -246,5 +263,4 @@ class WorkerRow:
     #: what it runs now; `None`: idle
     run_id: str | None
     version: str
-    #: how many files its load process may open; `None`: no limit, or not said
-    open_files: int | None = None
+    host: WorkerHost = WorkerHost()

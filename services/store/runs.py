@@ -31,6 +31,8 @@ SORT_FIELDS = (
     "e2e_p50_s",
     "e2e_p99_s",
     "roofline_ratio",
+    "output_tokens_per_s_per_gpu",
+    "tokens_per_s_per_user_p50",
 )
 
 _METRICS = tuple(RunMetrics.__dataclass_fields__)

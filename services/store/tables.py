@@ -163,6 +163,10 @@ runs = Table(
     #: workload's name without its point, and where on the axis of the job's sweep or search; NULL: it has neither
     Column("series", Words),
     Column("point", Double),
+    #: requests in flight at once: a closed loop's slots, all of a burst; NULL: an open loop
+    Column("concurrency", Integer),
+    #: what the engine said of itself; NULL: nothing, or no result
+    Column("engine_version", Words),
     #: of a search: requests, met, effective, codes, why; NULL: no result
     Column("attained", Document(none_as_null=True)),
     #: figures of the Summary by name; NULL: no result, or one from before there was this column
@@ -271,4 +275,7 @@ workers = Table(
     Column("version", Words, nullable=False),
     #: how many files its load process may open (RLIMIT_NOFILE, hard limit); NULL: no limit, or not said
     Column("open_files", BigInteger),
+    #: of the file system that its state folder is on; NULL: not said
+    Column("state_free_bytes", BigInteger),
+    Column("state_size_bytes", BigInteger),
 )

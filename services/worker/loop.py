@@ -26,7 +26,8 @@ from services.domain.errors import Unavailable
 from services.domain.target import occupied_resources
 from services.settings import Settings
 from services.store.database import Database, close, open_database, ping
-from services.store.queue import beat, claim, hold
+from services.store.queue import beat, claim, hold, sign_off
+from services.store.rows import WorkerHost
 from services.worker.execute import LONGEST_PAUSE_S, Runner, Workplace, carry_out, deliver
 from services.worker.spool import waiting_results
 
@@ -70,7 +71,7 @@ def run_worker(settings: Settings, stop: threading.Event, run: Runner | None = N
         with _alone_in(settings.state_dir, stop) as alone:
             if alone:
                 _clean_up(settings.state_dir)
-                with _Pulse(database, settings.worker_id) as pulse:
+                with _Pulse(database, settings.worker_id, settings.state_dir) as pulse:
                     _claim_and_run(place, settings, pulse)
     finally:
         close(database)
@@ -163,6 +164,7 @@ class _Pulse:
 
     database: Database
     worker: str
+    state_dir: Path
     run_id: str | None = None
     _done: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -176,21 +178,25 @@ class _Pulse:
         self._done.set()
         assert self._thread is not None
         self._thread.join()
+        try:
+            sign_off(self.database, self.worker)
+        except Exception as error:
+            log.debug("not signed off", extra={"reason": str(error)})
 
     def _beat(self) -> None:
         while True:
             try:
-                beat(self.database, self.worker, self.run_id, _version(), _open_files())
+                beat(self.database, self.worker, self.run_id, _version(), _host(self.state_dir))
             except Exception as error:
                 log.debug("no sign of life", extra={"reason": str(error)})
             if self._done.wait(BEAT_EVERY_S):
                 return
 
 
-def _open_files() -> int | None:
-    """The most files that a process here may open, load processes too; `None`: no limit."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return None if hard == resource.RLIM_INFINITY else hard
+def _host(state_dir: Path) -> WorkerHost:
+    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    disk = shutil.disk_usage(state_dir)
+    return WorkerHost(None if most_files == resource.RLIM_INFINITY else most_files, disk.free, disk.total)
 
 
 def _version() -> str:

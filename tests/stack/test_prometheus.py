@@ -129,6 +129,10 @@ def check_service(prometheus: Prometheus) -> None:
     assert prometheus.ask_one('enginebench_runs{state="completed"}') == REPEATS + 1
     assert prometheus.ask_one("enginebench_workers") == 1
     assert prometheus.ask_one("max_over_time(enginebench_workers_busy[5m])") == 1
+    assert 0 <= (prometheus.ask_one("enginebench_worker_silent_seconds") or 0) < 120
+    free = prometheus.ask_one("enginebench_state_dir_free_bytes / enginebench_state_dir_size_bytes")
+    assert free is not None
+    assert 0 < free < 1
     # The label set of the run that ended before.
     assert prometheus.ask_one("enginebench_label_sets_dropped") == 1
     requests = 'enginebench_http_requests_total{route="/v1/jobs",method="POST",status="202"}'

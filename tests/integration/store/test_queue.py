@@ -14,9 +14,9 @@ from services.store import tables
 from services.store.database import Database, close, open_database
 from services.store.gauges import list_workers
 from services.store.jobs import cancel_job, get_job
-from services.store.queue import MAX_LOST_ATTEMPTS, beat, claim, hold, release, renew
+from services.store.queue import MAX_LOST_ATTEMPTS, beat, claim, hold, release, renew, sign_off
 from services.store.results import finish
-from services.store.rows import ClaimedRun, RunStatus
+from services.store.rows import ClaimedRun, RunStatus, WorkerHost
 from services.store.runs import cancel_run, get_run
 from tests.fakes.jobs import planned, put, record, result, run_spec
 
@@ -254,10 +254,19 @@ def test_a_run_without_lengths_to_match_ends_as_failed(
 
 def test_a_worker_that_beats_is_seen(database: Database) -> None:
     beat(database, "w1", None, "0.1.0")
-    beat(database, "w1", "run", "0.1.0")
+    beat(database, "w1", "run", "0.1.0", WorkerHost(1024, 10, 2**40))
     (worker,) = list_workers(database)
     assert (worker.name, worker.run_id, worker.version) == ("w1", "run", "0.1.0")
+    assert worker.host == WorkerHost(1024, 10, 2**40)
     assert 0 <= worker.silent_s < LONG_S
+
+
+def test_a_worker_that_signs_off_is_not_missed(database: Database) -> None:
+    beat(database, "w1", None, "0.1.0")
+    beat(database, "w2", None, "0.1.0")
+    sign_off(database, "w1")
+    sign_off(database, "never there")
+    assert [worker.name for worker in list_workers(database)] == ["w2"]
 
 
 def test_a_resource_that_shows_itself_late_is_held_and_renewed_with_the_others(database: Database) -> None:

@@ -51,6 +51,9 @@ def test_a_run_shows_its_progress_and_its_worker(database: Database, database_ur
         await_true(lambda: len(list_workers(database)) == 1, "the worker is seen")
         runs.finish.set()
         await_true(lambda: get_job(database, job.id).status == "completed", "the job completes")
+        (worker,) = list_workers(database)
+    assert 0 < (worker.host.state_free_bytes or 0) < (worker.host.state_size_bytes or 0)
+    assert list_workers(database) == [], "one that ended as it was told to is not missed"
     assert run.progress == {
         "stage": "measuring",
         "requests": 2,

@@ -13,7 +13,7 @@ from prometheus_client.core import Metric
 from engines.catalog import ENGINES
 from engines.simulated.exposition import Exposition
 from engines.simulated.profiles import PROFILES
-from services.api.exporter import progress_metrics, queue_metrics, result_metrics
+from services.api.exporter import progress_metrics, queue_metrics, result_metrics, worker_metrics
 from services.telemetry.metrics import HttpMetrics
 from tests.fakes.grafana import PROMETHEUS, dashboards, panel_queries, variable_queries
 
@@ -32,7 +32,8 @@ def rules() -> list[dict[str, Any]]:
 
 
 def of_the_service() -> set[str]:
-    families: list[Metric] = [*result_metrics([]), *queue_metrics(0, {}, []), *progress_metrics([])]
+    families: list[Metric] = [*result_metrics([]), *queue_metrics(0, {}, []), *worker_metrics([])]
+    families += progress_metrics([])
     registry = CollectorRegistry()
     HttpMetrics(lambda *_: None, registry)  # type: ignore[arg-type]
     text = generate_latest(registry).decode()

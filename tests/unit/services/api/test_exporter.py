@@ -10,8 +10,8 @@ from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from services.api.exporter import LABELS, progress_metrics, queue_metrics, result_metrics
-from services.store.rows import Run, RunMetrics, RunStatus, WorkerRow
+from services.api.exporter import LABELS, progress_metrics, queue_metrics, result_metrics, worker_metrics
+from services.store.rows import Run, RunMetrics, RunStatus, WorkerHost, WorkerRow
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -125,10 +125,18 @@ def test_progress_before_the_first_request_has_no_ratio() -> None:
 
 def test_a_silent_worker_does_not_count() -> None:
     workers = [
-        WorkerRow("a", START, START, 1.0, "run", "0.1.0"),
+        WorkerRow("a", START, START, 1.0, "run", "0.1.0", WorkerHost(1024, 30, 100)),
         WorkerRow("b", START, START, 3.0, None, "0.1.0"),
-        WorkerRow("c", START, START, 500.0, "run", "0.1.0"),
+        WorkerRow("c", START, START, 500.0, "run", "0.1.0", WorkerHost(1024, 30, 100)),
     ]
+    told = samples(worker_metrics(workers))
+    assert told["enginebench_worker_silent_seconds"] == [
+        ({"worker": "a"}, 1.0),
+        ({"worker": "b"}, 3.0),
+        ({"worker": "c"}, 500.0),
+    ]
+    assert told["enginebench_state_dir_free_bytes"] == [({"worker": "a"}, 30)]
+    assert told["enginebench_state_dir_size_bytes"] == [({"worker": "a"}, 100)]
     found = samples(queue_metrics(5, {"queued": 5, "running": 0}, workers))
     assert found["enginebench_workers"] == [({}, 2)]
     assert found["enginebench_workers_busy"] == [({}, 1)]
