@@ -36,6 +36,7 @@ ROW = 6
 #: read's row (-1: none); scheduled, sent, connect time, ended (ns); where the error text is in the captures file, its
 #: bytes
 RECORD = struct.Struct("=BBBBHHqqqqqqq")
+_CELLS = struct.Struct(f"={ROW}q")
 _NO_STAMP = bytes(16)
 #: mapped pages are given back after so many bytes were read
 _MAPPED_BYTES = 16 << 20
@@ -127,7 +128,12 @@ class SpoolWriter:
 
 def _kernel_stamps(ancillaries: tuple[list[tuple[int, int, bytes]], ...], offset_ns: int) -> list[int]:
     """Stamps on our clock; 0 where the kernel gave none. The only message a read can bring is its stamp, a timespec."""
-    halves = iter(array("q", b"".join([messages[0][2] if messages else _NO_STAMP for messages in ancillaries])))
+    stamps = b"".join([messages[0][2] if messages else _NO_STAMP for messages in ancillaries])
+    if len(stamps) != len(_NO_STAMP) * len(ancillaries):
+        # Something else than a stamp came. Whose it is would not be known, and every stamp behind it be another's.
+        found = [messages[0][2] if messages else b"" for messages in ancillaries]
+        stamps = b"".join([stamp if len(stamp) == len(_NO_STAMP) else _NO_STAMP for stamp in found])
+    halves = iter(array("q", stamps))
     return [
         seconds * 1_000_000_000 + nanoseconds - offset_ns if seconds else 0
         for seconds, nanoseconds in zip(halves, halves, strict=True)
@@ -204,26 +210,37 @@ class SpoolReader:
         if not ending:
             last = self._latest_rows().get(position, -1)
         error = self._bytes(error_at, error_size).decode(errors="replace")
-        reads = self._reads(last)
-        body = b"".join([self._bytes(at, size) for _, _, at, size in reads])
+        _, _, user_ns, kernel_ns, places, lengths = (array("q", column) for column in self._reads(last))
+        body = self._joined(places, lengths)
         self._give_back(len(body))
-        user_ns, kernel_ns, _, lengths = (
-            (array("q", column) for column in zip(*reads, strict=True)) if reads else (array("q") for _ in range(4))
-        )
         return Kept(ending, first, kernel_sent, port, resends, scheduled, sent, connect, ended, error, user_ns,
                     kernel_ns, lengths, body)  # fmt: skip
 
-    def _reads(self, row: int) -> list[tuple[int, int, int, int]]:
-        """User stamp, kernel stamp, place and length of each read up to that in `row`, in their order."""
-        reads = []
+    def _reads(self, row: int) -> list[tuple[int, ...]]:
+        """The columns of the rows of a request up to that in `row`, in the order of its reads."""
+        if row < 0:
+            return [()] * ROW
+        rows, unpack, size = self._rows, _CELLS.unpack_from, _CELLS.size
+        found = []
         while row >= 0:
-            cells = self._cells[ROW * row : ROW * row + ROW].tolist()
-            if len(cells) < ROW or cells[0] >= row:
+            try:
+                cells = unpack(rows, size * row)
+            except struct.error:
+                raise ValueError(f"the spool is damaged at read {row}") from None
+            if cells[0] >= row:
                 raise ValueError(f"the spool is damaged at read {row}")
-            reads.append((cells[2], cells[3], cells[4], cells[5]))
+            found.append(cells)
             row = cells[0]
-        reads.reverse()
-        return reads
+        found.reverse()
+        return list(zip(*found, strict=True))
+
+    def _joined(self, places: array[int], lengths: array[int]) -> bytes:
+        captures = self._captures
+        body = b"".join([captures[at : at + size] for at, size in zip(places, lengths, strict=True)])
+        if len(body) != sum(lengths):
+            for at, size in zip(places, lengths, strict=True):
+                self._bytes(at, size)
+        return body
 
     def _bytes(self, at: int, size: int) -> bytes:
         data = self._captures[at : at + size]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from operator import sub
 from typing import Any
 
 from engines.contract import Capture, Completion, Failure, FailureKind
@@ -156,9 +157,10 @@ def record_of(
 
 
 def _client_lag_s(capture: Capture) -> float | None:
-    lags = [
-        user - kernel for user, kernel in zip(capture.read_user_ns, capture.read_kernel_ns, strict=True) if kernel != 0
-    ]
+    user_ns, kernel_ns = capture.read_user_ns, capture.read_kernel_ns
+    if len(user_ns) == len(kernel_ns) and all(kernel_ns):
+        return max(map(sub, user_ns, kernel_ns)) / 1e9 if kernel_ns else None
+    lags = [user - kernel for user, kernel in zip(user_ns, kernel_ns, strict=True) if kernel != 0]
     return max(lags) / 1e9 if lags else None
 
 

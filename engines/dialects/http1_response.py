@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass, field
+from itertools import accumulate, islice
+from operator import add
 
 from engines.dialects.http1 import HEAD_END, SIZES, Head, chunk_size, parse_head, shown
 
@@ -70,6 +72,30 @@ def split_response(raw: bytes) -> ParsedResponse:
 
 
 def _split_chunks(head: Head, raw: bytes, position: int) -> ParsedResponse:
+    return _split_plain_chunks(head, raw, position) or _walk_chunks(head, raw, position)
+
+
+def _split_plain_chunks(head: Head, raw: bytes, position: int) -> ParsedResponse | None:
+    """A whole body of small chunks with no line end in their data and none but the usual framing; else `None`.
+
+    Cut at its line ends it is size, data, size, data, … and each size says how long its data are: then it is what a
+    walk from chunk to chunk would find.
+    """
+    lines = raw[position:].split(b"\r\n")
+    if lines[-3:] != [b"0", b"", b""]:
+        return None
+    sizes, pieces = lines[:-3:2], lines[1:-3:2]
+    lengths = list(map(len, pieces))
+    if list(map(SIZES.get, sizes)) != lengths:
+        return None
+    content_starts = list(accumulate(lengths, initial=0))
+    framing = [len(size) + 4 for size in sizes]
+    before = accumulate(framing, initial=position - 2)
+    raw_starts = list(map(add, islice(before, 1, None), content_starts))
+    return ParsedResponse(head, b"".join(pieces), True, None, content_starts[:-1], raw_starts)
+
+
+def _walk_chunks(head: Head, raw: bytes, position: int) -> ParsedResponse:
     pieces: list[bytes] = []
     content_starts: list[int] = []
     raw_starts: list[int] = []

@@ -17,7 +17,9 @@ from typing import Any
 from msgspec import Struct
 
 from engines.contract import EARLY_STOPS, Capture, Completion
-from engines.dialects.reading import Tally, count, understand
+from engines.dialects.failures import error_event
+from engines.dialects.reading import Shortcut, Tally, count, understand
+from engines.dialects.runs import Meaning
 
 #: generated text of one choice: (choice) -> text; "" where it has none
 TextOf = Callable[[dict[str, Any]], str]
@@ -41,35 +43,64 @@ class Choice(Struct, gc=False):
 
 @dataclass(slots=True)
 class Chunks:
-    """The choices of a stream's chunks, until it is known what their usage means."""
+    """The choices of a stream's chunks, until it is known what their usage means. Columns, side by side."""
 
-    rows: list[Choice] = field(default_factory=list)
+    indexes: list[int] = field(default_factory=list)
+    #: "" where there is none
+    texts: list[str] = field(default_factory=list)
+    ids: list[int] = field(default_factory=list)
+    finishes: list[str | None] = field(default_factory=list)
+    reads: list[int] = field(default_factory=list)
+    runnings: list[int] = field(default_factory=list)
+
+    def add(self, choice: Choice) -> None:
+        """One more."""
+        self.indexes.append(choice.index)
+        self.texts.append(choice.text)
+        self.ids.append(choice.ids)
+        self.finishes.append(choice.finish)
+        self.reads.append(choice.read)
+        self.runnings.append(choice.running)
+
+    def add_run(self, index: int, texts: list[str], runnings: list[int] | None, reads: list[int]) -> None:
+        """Many of one choice, with neither ids nor an end."""
+        number = len(texts)
+        self.indexes += [index] * number
+        self.texts += texts
+        self.ids += [-1] * number
+        self.finishes += [None] * number
+        self.reads += reads
+        self.runnings += [-1] * number if runnings is None else runnings
 
     def settle(self, tally: Tally) -> None:
         """Turns chunks into token events."""
         tokens_of = self._tokens_of()
         silent = self._silent_ends(tokens_of, tally.output_tokens)
-        for place, (row, tokens) in enumerate(zip(self.rows, tokens_of, strict=True)):
+        if not silent and all(self.texts):
+            tally.add_events(self.reads, tokens_of)
+            return
+        for place, (text, read, tokens) in enumerate(zip(self.texts, self.reads, tokens_of, strict=True)):
             if place in silent:
-                tally.add_event(row.read, 1)
-            elif row.text or tokens > 0:
-                tally.add_event(row.read, tokens)
+                tally.add_event(read, 1)
+            elif text or tokens > 0:
+                tally.add_event(read, tokens)
 
     def _tokens_of(self) -> list[int]:
         """Tokens of each row, -1 unknown: its ids, else what the running count gained."""
         # A server that says 0 beside every text keeps no running count.
-        is_running = all(row.running >= 0 for row in self.rows if row.text) and any(r.running > 0 for r in self.rows)
-        if not is_running:
-            return [row.ids for row in self.rows]
+        if max(self.runnings, default=0) <= 0:
+            return self.ids
+        if min(self.runnings) < 0 and any(r < 0 for r, text in zip(self.runnings, self.texts, strict=True) if text):
+            return self.ids
         before: dict[int, int] = {}
         tokens_of = []
-        for row in self.rows:
-            tokens = row.ids
-            if row.running >= 0:
-                gained = row.running - before.get(row.index, 0)
-                before[row.index] = row.running
+        for index, tokens, running in zip(self.indexes, self.ids, self.runnings, strict=True):
+            if running >= 0:
+                gained = running - before.get(index, 0)
+                before[index] = running
                 if tokens < 0 and gained >= 0:
-                    tokens = gained
+                    tokens_of.append(gained)
+                    continue
             tokens_of.append(tokens)
         return tokens_of
 
@@ -78,12 +109,16 @@ class Chunks:
 
         Where chunks do not tell their tokens, an end at the length asked for proves none: a chunk may have had two.
         """
-        ends = {place for place, row in enumerate(self.rows) if row.finish and not row.text and tokens_of[place] < 0}
+        ends = {
+            place
+            for place, finish in enumerate(self.finishes)
+            if finish and not self.texts[place] and tokens_of[place] < 0
+        }
         if not ends:
             return ends
-        events = [t for row, t in zip(self.rows, tokens_of, strict=True) if row.text or t > 0]
+        events = [tokens for text, tokens in zip(self.texts, tokens_of, strict=True) if text or tokens > 0]
         if -1 in events:
-            ends = {place for place in ends if self.rows[place].finish in EARLY_STOPS}
+            ends = {place for place in ends if self.finishes[place] in EARLY_STOPS}
         missing = (counted or 0) - sum(1 if tokens < 0 else tokens for tokens in events)
         return ends if events and len(ends) == missing else set()
 
@@ -103,7 +138,24 @@ def decode_openai(capture: Capture, delta_text: TextOf, answer_text: TextOf) -> 
         usage = _take_usage(tally, value)
         if usage is not None and len(choices) == 1:
             choices[0].running = usage
-        chunks.rows += choices
+        for choice in choices:
+            chunks.add(choice)
+
+    def meaning_of(value: dict[str, Any]) -> Meaning | None:
+        scratch = Tally()
+        choices = _choices(scratch, value, delta_text, 0)
+        running = _take_usage(scratch, value)
+        plain = len(choices) == 1 and choices[0].ids < 0 and choices[0].finish is None
+        if not plain or scratch.malformed or error_event(value, None) is not None:
+            return None
+        return choices[0].text, running
+
+    def take_run(tally: Tally, texts: list[str], counts: list[int] | None, reads: list[int]) -> None:
+        # What does not change from one to the next was taken with the event before them.
+        choice = chunks.indexes[-1]
+        chunks.add_run(choice, texts, counts, reads)
+        tally.add_texts(choice, texts)
+        tally.output_tokens = counts[-1] if counts else tally.output_tokens
 
     def take_answer(tally: Tally, value: dict[str, Any], read: int) -> None:
         choices = _choices(tally, value, answer_text, read)
@@ -114,7 +166,7 @@ def decode_openai(capture: Capture, delta_text: TextOf, answer_text: TextOf) -> 
         if tokens > 0 or any(choice.text for choice in choices):
             tally.add_event(read, tokens)
 
-    return understand(capture, take_event, take_answer, chunks.settle)
+    return understand(capture, take_event, take_answer, chunks.settle, Shortcut(meaning_of, take_run))
 
 
 def _choices(tally: Tally, value: dict[str, Any], text_of: TextOf, read: int) -> list[Choice]:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from operator import eq
+from operator import eq, sub
 from typing import Any
 
 from engines.contract import Capture, Completion, Failure, FailureKind
@@ -26,9 +26,12 @@ from engines.dialects.failures import (
 )
 from engines.dialects.http1 import shown
 from engines.dialects.http1_response import ParsedResponse, split_response
-from engines.dialects.sse import parse_events
+from engines.dialects.runs import MeaningOf, Run, find_run, find_template
+from engines.dialects.sse import Event, parse_events
 
 _LARGEST = 2**62
+#: how often a stream is asked for a run: each costs a walk over the rest of it
+_MOST_TRIES = 8
 
 
 @dataclass(slots=True)
@@ -66,9 +69,18 @@ class Tally:
         if said or choice not in self.finish_reasons:
             self.finish_reasons[choice] = said or None
 
+    def add_events(self, reads: Sequence[int], tokens: Sequence[int]) -> None:
+        """Many of them, side by side."""
+        self.event_reads += reads
+        self.event_tokens += tokens
+
     def add_text(self, choice: int, text: str) -> None:
         """More generated text of one choice."""
         self.texts.setdefault(choice, []).append(text)
+
+    def add_texts(self, choice: int, texts: list[str]) -> None:
+        """Much of it."""
+        self.texts.setdefault(choice, []).extend(texts)
 
     @property
     def text(self) -> str:
@@ -99,6 +111,8 @@ class Tally:
 
 #: understands one event's object of a stream: (tally, object, read that carried it)
 TakeEvent = Callable[[Tally, dict[str, Any], int], None]
+#: the same of a run of events like the one before them: (tally, texts, running counts, reads that carried them)
+TakeRun = Callable[[Tally, list[str], list[int] | None, list[int]], None]
 #: understands the object of an answer that did not stream: (tally, object, read that completed it)
 TakeAnswer = Callable[[Tally, dict[str, Any], int], None]
 
@@ -154,9 +168,12 @@ class Reads:
         if self._last < 0:
             return array("q", [self._capture.ended_ns] * len(reads)), 0
         kernel = self._capture.read_kernel_ns
-        stamps = [kernel[read] for read in reads]
+        if reads and reads[-1] - reads[0] == len(reads) - 1 and min(map(sub, reads[1:], reads), default=1) == 1:
+            stamps = kernel[reads[0] : reads[-1] + 1]  # one read an event, with nothing between them
+        else:
+            stamps = array("q", [kernel[read] for read in reads])
         if min(stamps, default=0) > 0:
-            return array("q", stamps), len(stamps)
+            return stamps, len(stamps)
         both = [self.stamp_ns(read) for read in reads]
         return array("q", [stamp for stamp, _ in both]), sum(from_kernel for _, from_kernel in both)
 
@@ -166,22 +183,62 @@ class Reads:
         return max(0, self._last)
 
 
-def read_stream(tally: Tally, parsed: ParsedResponse, reads: Reads, take: TakeEvent) -> None:
-    """Walks the events of a stream, up to `[DONE]`."""
-    events = list(parse_events(parsed.content))
-    status = parsed.status
-    for event, read in zip(events, reads.find_all([event.end for event in events]), strict=True):
-        if event.data == b"[DONE]":
+@dataclass(frozen=True, slots=True)
+class Shortcut:
+    """How a dialect takes a run of events at once; equal to taking one after the other."""
+
+    meaning_of: MeaningOf
+    take_run: TakeRun
+
+
+def _in_runs(content: bytes, meaning_of: MeaningOf | None) -> Iterator[Event | Run]:
+    """The events of a stream; of those of one template the first, and the others together behind it."""
+    position, tries = 0, 0 if meaning_of is None or b"\r" in content else _MOST_TRIES
+    while True:
+        run: Run | None = None
+        for event in parse_events(content, position):
+            if tries and meaning_of is not None and event.whole and not event.name and b"\n" not in event.data:
+                tries -= 1
+                # Where its one line begins, if it is as lines are nearly always written.
+                start = event.end - len(event.data) - len(b"data: \n")
+                template = find_template(event.data, meaning_of)
+                run = None if template is None else find_run(content, start, template)
+            yield event
+            if run is not None:
+                yield run
+                position = run.stop
+                break
+        else:
             return
-        value = parse_json(event.data)
+
+
+def read_stream(
+    tally: Tally, parsed: ParsedResponse, reads: Reads, take: TakeEvent, shortcut: Shortcut | None = None
+) -> None:
+    """Walks the events of a stream, up to `[DONE]`."""
+    found = list(_in_runs(parsed.content, None if shortcut is None else shortcut.meaning_of))
+    ends = [end for one in found for end in (one.ends if isinstance(one, Run) else (one.end,))]
+    carried, at = reads.find_all(ends), 0
+    status = parsed.status
+    for one in found:
+        if isinstance(one, Run):
+            assert shortcut is not None
+            shortcut.take_run(tally, one.texts, one.counts, carried[at : at + len(one.ends)])
+            at += len(one.ends)
+            continue
+        read = carried[at]
+        at += 1
+        if one.data == b"[DONE]":
+            return
+        value = parse_json(one.data)
         if isinstance(value, dict):
             failure = error_event(value, status)
             if failure is not None:
                 tally.error = tally.error or failure
                 continue
             take(tally, value, read)
-        elif event.whole:
-            tally.malformed = tally.malformed or f"an event is not a JSON object: {shown(event.data)}"
+        elif one.whole:
+            tally.malformed = tally.malformed or f"an event is not a JSON object: {shown(one.data)}"
         else:
             tally.cut = True
 
@@ -198,7 +255,11 @@ def read_answer(tally: Tally, parsed: ParsedResponse, reads: Reads, take: TakeAn
 
 
 def understand(
-    capture: Capture, take_event: TakeEvent, take_answer: TakeAnswer, settle: Callable[[Tally], None] | None = None
+    capture: Capture,
+    take_event: TakeEvent,
+    take_answer: TakeAnswer,
+    settle: Callable[[Tally], None] | None = None,
+    shortcut: Shortcut | None = None,
 ) -> Completion:
     """Decodes a Capture; never raises, whatever the bytes.
 
@@ -207,6 +268,7 @@ def understand(
         take_event: understands one event of a stream.
         take_answer: understands an answer that did not stream.
         settle: runs once all content was read, for what only the whole tells.
+        shortcut: takes events of a stream that are nearly the same together.
     """
     parsed = split_response(capture.body)
     reads = Reads(capture, parsed)
@@ -218,7 +280,7 @@ def understand(
         elif is_html(parsed):
             tally.malformed = html_text(parsed)
         elif _is_stream(parsed):
-            read_stream(tally, parsed, reads, take_event)
+            read_stream(tally, parsed, reads, take_event, shortcut)
         elif parsed.complete:
             read_answer(tally, parsed, reads, take_answer)
         if settle is not None:

@@ -24,8 +24,10 @@ class Event(Struct, frozen=True, gc=False):
     whole: bool
 
 
-def parse_events(content: bytes) -> Iterator[Event]:
+def parse_events(content: bytes, position: int = 0) -> Iterator[Event]:
     """The events of a stream in their order. Comments and unknown fields are passed over.
+
+    `position`: where one begins, to leave out what is before it.
 
     Kinder than the standard in one thing: an event without its empty line, at the end of the stream, still counts;
     `Event.whole` tells whether its last line was finished.
@@ -34,7 +36,8 @@ def parse_events(content: bytes) -> Iterator[Event]:
     name = b""
     end = 0
     whole = True
-    position = len(_BOM) if content.startswith(_BOM) else 0
+    if position == 0 and content.startswith(_BOM):
+        position = len(_BOM)
     only_line_feeds = b"\r" not in content
     while position < len(content):
         if only_line_feeds and not data and not name and content.startswith(b"data: ", position):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from statistics import quantiles
+from statistics import quantiles, stdev
 
 import pytest
 from hypothesis import given
@@ -56,7 +56,10 @@ def test_distribution_is_ordered_and_knows_nothing_of_the_order_it_came_in(value
     assert found.n == len(values)
     assert found.min <= found.p50 <= found.p90 <= found.p95 <= found.p99 <= found.max
     assert found.min <= found.mean <= found.max
-    assert (found.stddev is None) == (len(values) == 1)
+    if len(values) == 1:
+        assert found.stddev is None
+    else:
+        assert found.stddev == pytest.approx(stdev(values), rel=1e-9, abs=1e-12 * max(map(abs, values)))
 
 
 def test_distribution_of_hand_worked_numbers() -> None:

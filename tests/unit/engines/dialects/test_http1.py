@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engines.dialects import http1_response
 from engines.dialects.http1 import LONGEST_READ_BYTES, MAX_HEAD_BYTES, MAX_LINE_BYTES, WHOLE_CHUNKS, ResponseFramer
 from engines.dialects.http1_response import ParsedResponse, split_response
 from tests.fakes.captures import chunked, cut, head
@@ -183,6 +186,24 @@ def test_content_offsets_point_into_the_raw_bytes(pieces: list[bytes], end: int)
     # All content up to `end`, and no more, is known once the raw bytes up to `raw_end` are.
     assert split_response(raw[: parsed.raw_end(end)]).content == parsed.content[:end]
     assert len(split_response(raw[: parsed.raw_end(end) - 1]).content) == end - 1
+
+
+SMALL_CHUNKS = st.lists(
+    st.one_of(st.binary(min_size=1, max_size=20), st.sampled_from([b"data: x\n\n", b"\r\n", b"a\r", b"\n"]))
+)
+
+
+@given(SMALL_CHUNKS, st.lists(st.tuples(st.integers(0, 2_000), st.sampled_from([b"", b"\r\n", b"0", b";x", b"a"]))))
+def test_a_body_cut_at_its_line_ends_is_the_one_that_is_walked(
+    pieces: list[bytes], edits: list[tuple[int, bytes]]
+) -> None:
+    body = b"".join(chunked(pieces))
+    for place, put in edits[:3]:
+        at = place % (len(body) + 1)
+        body = body[:at] + put + body[at + (not put) :]
+    with patch.object(http1_response, "_split_plain_chunks", return_value=None):
+        walked = split_response(CHUNKED_HEAD + body)
+    assert split_response(CHUNKED_HEAD + body) == walked
 
 
 HEAD_FRAGMENTS = [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.0 404 No\r\n", b"HTTP/1.1 100 C\r\n\r\n", b"connection: close\r\n"]
