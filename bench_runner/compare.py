@@ -9,11 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from pydantic import ValidationError
+
 from bench_runner.errors import SpecError
+from bench_runner.fairness import Asymmetry, told_apart, treatment
 from bench_runner.likeness import AXES, Fields, axis_value, fields_of
 from bench_runner.measure.metrics import METRICS
 from bench_runner.measure.repeats import metric_of, spreads_of
 from bench_runner.measure.stats import Spread
+from bench_runner.plan.spec import RunSpec
+from engines.errors import UnknownEngine
 
 #: Runs a side from which ranges that lie apart give a verdict. By chance alone two sides of 3 lie apart in one of 10
 #: orders, two of 5 in one of 126.
@@ -87,6 +92,8 @@ class Comparison:
     sides: tuple[Side, ...]
     left_out: tuple[LeftOut, ...]
     notes: tuple[str, ...]
+    #: what the sides are not alike in besides, in words; the axis itself may be among it
+    asymmetries: tuple[Asymmetry, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The Comparison as plain JSON types."""
@@ -132,7 +139,21 @@ def compare(results: Sequence[Mapping[str, Any]], axis: str, names: Sequence[str
         notes.append(_nothing_beside(groups, axis, len(left_out)))
     comparable = len(groups) > 1 and not differences
     sides = _sides(groups) if comparable else tuple(Side(v, tuple(r.name for r in rs)) for v, rs in groups.items())
-    return Comparison(axis, comparable, tuple(differences), sides, tuple(left_out), tuple(notes))
+    apart = _asymmetries(groups)
+    return Comparison(axis, comparable, tuple(differences), sides, tuple(left_out), tuple(notes), apart)
+
+
+def _asymmetries(groups: Mapping[str, Sequence[_Run]]) -> tuple[Asymmetry, ...]:
+    """Each side as its first run was treated; () where a run is of another version, whose spec cannot be read here."""
+    try:
+        return told_apart({value: _treatment(runs[0].result) for value, runs in groups.items()})
+    except (ValidationError, UnknownEngine):
+        return ()
+
+
+def _treatment(result: Mapping[str, Any]) -> dict[str, str]:
+    spec = RunSpec.model_validate(result["spec"])
+    return treatment(spec.target, spec.workload, result["environment"].get("server"))
 
 
 def _nothing_beside(groups: Mapping[str, Sequence[_Run]], axis: str, left_out: int) -> str:

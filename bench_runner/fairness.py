@@ -7,12 +7,13 @@ specs, and on the Environment of a run where there is one; a flag that is left o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from bench_runner.plan.spec import SyntheticPrompts, WorkloadSpec
 from engines.catalog import encode_body, find_dialect, find_engine
 from engines.contract import Endpoint, GenerationRequest
+from engines.errors import RequestNotPossible
 from engines.models import find_model
 from engines.spec import Attached, TargetSpec
 
@@ -73,18 +74,23 @@ class Asymmetry:
     subject: str
     #: target -> how it is there, in words
     values: dict[str, str]
+    #: all of it in one sentence
+    words: str
 
-    @property
-    def words(self) -> str:
-        """One sentence."""
+
+def told_apart(treatments: Mapping[str, Mapping[str, str]]) -> tuple[Asymmetry, ...]:
+    """What differs between treatments: target -> subject -> words. () where nothing does."""
+    subjects = dict.fromkeys(subject for one in treatments.values() for subject in one)
+    found = []
+    for subject in subjects:
+        values = {name: one.get(subject, NOT_KNOWN) for name, one in treatments.items()}
         sides: dict[str, list[str]] = {}
-        for name, value in self.values.items():
+        for name, value in values.items():
             sides.setdefault(value, []).append(name)
-        return f"{self.subject}: " + "; ".join(f"{', '.join(names)}: {value}" for value, names in sides.items())
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON types."""
-        return {**asdict(self), "words": self.words}
+        if len(sides) > 1:
+            told = "; ".join(f"{', '.join(names)}: {value}" for value, names in sides.items())
+            found.append(Asymmetry(subject, values, f"{subject}: {told}"))
+    return tuple(found)
 
 
 def asymmetries(
@@ -100,14 +106,7 @@ def asymmetries(
         servers: target -> `environment["server"]` of one of its runs, where there is one; its flags go before those
             that the spec states.
     """
-    seen = {name: treatment(spec, workload, (servers or {}).get(name)) for name, spec in targets.items()}
-    subjects = dict.fromkeys(subject for one in seen.values() for subject in one)
-    found = []
-    for subject in subjects:
-        values = {name: one.get(subject, NOT_KNOWN) for name, one in seen.items()}
-        if len(set(values.values())) > 1:
-            found.append(Asymmetry(subject, values))
-    return tuple(found)
+    return told_apart({n: treatment(spec, workload, (servers or {}).get(n)) for n, spec in targets.items()})
 
 
 def treatment(spec: TargetSpec, workload: WorkloadSpec, server: Mapping[str, Any] | None = None) -> dict[str, str]:
@@ -181,7 +180,11 @@ def _sent(spec: TargetSpec, workload: WorkloadSpec, endpoint: Endpoint) -> dict[
         temperature=workload.temperature,
         extra=workload.extra_body,
     )
-    body = encode_body(find_engine(spec.engine), endpoint, request)
+    try:
+        body = encode_body(find_engine(spec.engine), endpoint, request)
+    except RequestNotPossible:
+        # Its runs will fail and say so.
+        return {}
     nested = [value for value in body.values() if isinstance(value, Mapping)]
     return {name: value for part in (*nested, body) for name, value in part.items()}
 

@@ -207,6 +207,47 @@ class SearchOut(Answer):
     words: str = Field(description="all of it in a sentence")
 
 
+class AsymmetryOut(Answer):
+    """What is not alike between a job's targets and may explain a difference of their numbers."""
+
+    subject: str = Field(examples=["prefix cache"])
+    values: dict[str, str] = Field(
+        description="target -> how it is there, in words", examples=[{"vllm-mistral-7b": "off", "tgi-mistral-7b": "on"}]
+    )
+    words: str = Field(examples=["prefix cache: vllm-mistral-7b: off; tgi-mistral-7b: on"])
+    workloads: list[str] = Field(description="under which of the job's workloads", examples=[["burst-100x128x128"]])
+
+
+class JobAcceptedOut(JobOut):
+    """A job that was accepted, and what its targets are not alike in as far as their specs say."""
+
+    asymmetries: list[AsymmetryOut]
+
+
+class StepOut(Answer):
+    """One run of a job that was only asked about."""
+
+    position: int = Field(description="place in the job's order, from 0")
+    target: str
+    workload: str
+    point: float | None
+    repeat: int
+    requests: int = Field(description="of the load, warm-up left out")
+    resources: list[str] = Field(description="what it holds for itself meanwhile")
+    starts: str | None = Field(description="what is started for it and stopped after it; null: the server is there")
+    waits_for: int | None = Field(description="position of the run that gives its output lengths")
+    words: str
+
+
+class DryRunOut(Answer):
+    """What a job would do. Nothing was queued."""
+
+    runs: int
+    steps: list[StepOut] = Field(description="in the job's order; runs on other resources may go on beside them")
+    notes: list[str]
+    asymmetries: list[AsymmetryOut]
+
+
 class JobDetailOut(JobOut):
     """One job with its runs' states and the summary over repeats."""
 
@@ -214,6 +255,9 @@ class JobDetailOut(JobOut):
     runs: list[RunState]
     cells: list[CellOut]
     searches: list[SearchOut] = Field(description="one for each target × workload of a job with a search")
+    asymmetries: list[AsymmetryOut] = Field(
+        description="what its targets are not alike in; the flags that servers were found with go before stated ones"
+    )
 
 
 class LeftOutOut(Answer):

@@ -46,3 +46,5 @@ def _print(found: dict[str, Any]) -> None:
         print(f"left out: {run['run']} is {run['state']} ({', '.join(run['reasons'])})")
     for note in found["notes"]:
         print(f"note: {note}")
+    for one in found["asymmetries"]:
+        print(f"not alike: {one['words']}")

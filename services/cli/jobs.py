@@ -60,12 +60,17 @@ def _add_job(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     job.add_argument("--seed", type=int, metavar="S")
     job.add_argument("--idempotency-key", metavar="KEY", help="the same key and body again give the same job")
     job.add_argument("--wait", action="store_true", help="follow it to its end; exit code 0 only if every run is VALID")
+    job.add_argument(
+        "--dry-run", action="store_true", help="only say what would run, in which order; nothing is queued"
+    )
     add_axis_flags(job)
     job.set_defaults(func=speaking(_submit))
     add_service_arguments(job)
 
 
 def _submit(arguments: argparse.Namespace, service: Service) -> int:
+    if arguments.dry_run:
+        return _ask(arguments, service)
     headers = {"Idempotency-Key": arguments.idempotency_key} if arguments.idempotency_key else {}
     job = service.post("/v1/jobs", _job_body(arguments), headers)
     if arguments.wait:
@@ -75,7 +80,30 @@ def _submit(arguments: argparse.Namespace, service: Service) -> int:
     else:
         runs = sum(job["counts"].values())
         print(f"job {job['id']}: {runs} runs {job['status']}; follow it with `enginebench jobs wait {job['id']}`")
+        _print_asymmetries(job)
     return 0
+
+
+def _ask(arguments: argparse.Namespace, service: Service) -> int:
+    """What the job would do."""
+    found = service.post("/v1/jobs?dry_run=true", _job_body(arguments))
+    if arguments.json:
+        print_json(found)
+        return 0
+    print(f"{found['runs']} runs, in this order; nothing was queued")
+    for step in found["steps"]:
+        waits = "" if step["waits_for"] is None else f", after {step['waits_for']} gave its lengths"
+        print(f"{step['position']:>4}  {step['target']} on {', '.join(step['resources'])}{waits}: {step['words']}")
+    for note in found["notes"]:
+        print(f"note: {note}")
+    _print_asymmetries(found)
+    return 0
+
+
+def _print_asymmetries(told: dict[str, Any]) -> None:
+    """What the job's targets are not alike in, a line each."""
+    for one in told["asymmetries"]:
+        print(f"not alike: {one['words']}")
 
 
 def _job_body(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -258,3 +286,4 @@ def print_job(job: dict[str, Any]) -> None:
         if run["error"] or run["validity"] not in (None, "VALID"):
             why = run["error"] or ", ".join(run["reason_codes"])
             print(f"run {run['id']} ({run['target']} × {run['workload']}): {run['validity'] or run['status']}: {why}")
+    _print_asymmetries(job)

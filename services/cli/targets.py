@@ -33,15 +33,20 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def _add_create(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     create = actions.add_parser("create", help="keep a target under a name", allow_abbrev=False)
-    create.add_argument("name", metavar="NAME")
-    create.add_argument("--engine", required=True, metavar="ENGINE")
-    create.add_argument("--url", required=True, metavar="http://HOST:PORT")
-    create.add_argument("--model", required=True, metavar="NAME", help="as the server knows it")
+    create.add_argument("name", nargs="?", metavar="NAME")
+    create.add_argument("--engine", metavar="ENGINE")
+    create.add_argument("--url", metavar="http://HOST:PORT")
+    create.add_argument("--model", metavar="NAME", help="as the server knows it")
+    create.add_argument(
+        "--compose", action="store_true", help="instead of NAME: the four engines of docker-compose.yml, in one class"
+    )
     create.add_argument("--endpoint", choices=("completions", "chat", "native"))
     create.add_argument("--hardware", metavar="NAME", help="such as A100-80GB; needed for the roofline")
     create.add_argument("--gpus", type=int, metavar="N")
     create.add_argument("--precision", metavar="P", help="such as BF16")
-    create.add_argument("--flag-class", metavar="CLASS", help="as-shipped (default) or matched")
+    create.add_argument(
+        "--class", "--flag-class", dest="flag_class", metavar="CLASS", help="as-shipped or matched (--compose: matched)"
+    )
     create.add_argument("--flag", action="append", default=[], metavar="FLAG", help="a flag it runs with; repeatable")
     create.add_argument("--resource", action="append", default=[], metavar="NAME", help="what it occupies, as gpu:0")
     create.add_argument("--tokenizer", metavar="PATH", help="on the service's host")
@@ -52,6 +57,12 @@ def _add_create(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _create(arguments: argparse.Namespace, service: Service) -> int:
+    if arguments.compose:
+        return _create_compose(arguments, service)
+    missing = [name for name in ("engine", "url", "model") if not getattr(arguments, name)]
+    if not arguments.name or missing:
+        lacking = ", ".join([*([] if arguments.name else ["NAME"]), *(f"--{name}" for name in missing)])
+        raise Refused(f"a target needs {lacking}; or give --compose for the engines of docker-compose.yml")
     headers = [header.partition("=") for header in arguments.header]
     if any(not equals for _, equals, _ in headers):
         raise Refused("--header: give it as K=V")
@@ -78,13 +89,41 @@ def _create(arguments: argparse.Namespace, service: Service) -> int:
     return 0
 
 
+def _create_compose(arguments: argparse.Namespace, service: Service) -> int:
+    """The four engines of docker-compose.yml, in one class."""
+    from engines.launch.container_flags import AS_SHIPPED, MATCHED, compose_targets
+
+    own = ("name", "engine", "url", "model", "endpoint", "gpus", "precision", "tokenizer", "secret")
+    given = [name for name in own if getattr(arguments, name)]
+    given += [name for name in ("flag", "resource", "header") if getattr(arguments, name)]
+    if given:
+        raise Refused(f"--compose names its targets itself: leave out {', '.join(given)}")
+    flag_class = arguments.flag_class or MATCHED
+    if flag_class not in (MATCHED, AS_SHIPPED):
+        raise Refused(f"--class: give {MATCHED} or {AS_SHIPPED}, not {flag_class!r}")
+    created = [service.post("/v1/targets", target) for target in compose_targets(flag_class, arguments.hardware)]
+    if arguments.json:
+        print_json(created)
+    else:
+        for target in created:
+            print(f"target {target['name']}: container {target['reach']['container']}, started for its runs")
+    return 0
+
+
 def _list(arguments: argparse.Namespace, service: Service) -> int:
     targets = list(service.pages("/v1/targets", {"engine": arguments.engine}, arguments.limit))
     if arguments.json:
         print_json(targets)
         return 0
     rows = (
-        (t["name"], t["engine"], t["model"], t["reach"].get("url") or "launched", t["hardware"], t["precision"])
+        (
+            t["name"],
+            t["engine"],
+            t["model"],
+            t["reach"].get("container") or t["reach"].get("url") or "launched",
+            t["hardware"],
+            t["precision"],
+        )
         for t in targets
     )
     print_table("", ("target", "engine", "model", "where", "hardware", "precision"), rows)

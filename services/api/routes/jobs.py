@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Query, Request, Response
 from fastapi.openapi.models import Example
-from fastapi.responses import StreamingResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 
 from bench_runner.plan.presets import PRESETS
 from engines.address import look_up
@@ -19,10 +19,21 @@ from engines.spec import TargetSpec
 from services.api.cells import summarise_cells
 from services.api.curve import curve_of
 from services.api.deps import Config, Cursor, JobId, Labels, Limit, Store, labels_of
+from services.api.dry_run import what_would_run
 from services.api.events import follow_job
+from services.api.fairness import asymmetries_found, asymmetries_planned
 from services.api.openapi import problems
 from services.api.rules import check_job, house_rules
-from services.api.schemas import CurveOut, JobDetailOut, JobOut, PageOut, RunState, SearchOut
+from services.api.schemas import (
+    CurveOut,
+    DryRunOut,
+    JobAcceptedOut,
+    JobDetailOut,
+    JobOut,
+    PageOut,
+    RunState,
+    SearchOut,
+)
 from services.domain.errors import NotFound, Problem
 from services.domain.expansion import expand
 from services.domain.job import JOB_EXAMPLE, JobSpec, TargetArm
@@ -70,28 +81,41 @@ EVENT_SCHEMA = {
 }
 
 
-@router.post("", status_code=202, responses={202: {"description": "Accepted; see Location."}, **problems(409)})
+@router.post(
+    "",
+    status_code=202,
+    response_model=JobAcceptedOut,
+    responses={
+        200: {"model": DryRunOut, "description": "With dry_run: what it would do. Nothing is queued."},
+        202: {"description": "Accepted; see Location."},
+        **problems(409),
+    },
+)
 def post_job(
     job: Annotated[JobSpec, Body(openapi_examples=JOB_EXAMPLES)],
     store: Store,
     settings: Config,
     response: Response,
     idempotency_key: IdempotencyKey = None,
-) -> JobOut:
+    dry_run: Annotated[bool, Query(description="only say what would run, and in which order")] = False,
+) -> JobAcceptedOut | JSONResponse:
     """Ask for runs: targets × workloads × repeats. Answers at once; the worker takes them up in order.
 
     With `sweep`, each workload at each point of an axis (see the curve); with `search`, the highest load that meets an
     SLO: each run asks for the next, and the job says how it ended.
     """
     digest = digest_of(job)
-    if idempotency_key is not None and (there := find_replayed(store, idempotency_key, digest)):
+    if not dry_run and idempotency_key is not None and (there := find_replayed(store, idempotency_key, digest)):
         # Not checked again: what it named may be gone by now, and the job is accepted all the same.
         response.headers["Location"] = f"/v1/jobs/{there.id}"
-        return JobOut.model_validate(there)
+        told = asymmetries_found(store, there.id)
+        return JobAcceptedOut(**JobOut.model_validate(there).model_dump(), asymmetries=told)
     stored = stored_targets(store, job)
     seed = secrets.randbits(48) if job.seed is None else job.seed
     check_job(job, stored, house_rules(settings))
     planned = expand(job, stored, presets=PRESETS, stops_early=stops_early, seed=seed, lookup=look_up)
+    if dry_run:
+        return JSONResponse(what_would_run(job, planned).model_dump(mode="json"))
     accepted, _ = enqueue(
         store,
         spec=job.model_copy(update={"seed": seed}).model_dump(mode="json"),
@@ -103,7 +127,8 @@ def post_job(
         body_digest=digest,
     )
     response.headers["Location"] = f"/v1/jobs/{accepted.id}"
-    return JobOut.model_validate(accepted)
+    told = asymmetries_planned(planned)
+    return JobAcceptedOut(**JobOut.model_validate(accepted).model_dump(), asymmetries=told)
 
 
 def stored_targets(store: Database, job: JobSpec) -> dict[str, TargetSpec]:
@@ -153,6 +178,7 @@ def get_one_job(job_id: JobId, store: Store) -> JobDetailOut:
         runs=[RunState.model_validate(run) for run in runs],
         cells=summarise_cells(runs, figures_of_job(store, job_id)),
         searches=[search_out(job, state) for state in searches_of_job(store, job_id)],
+        asymmetries=asymmetries_found(store, job_id),
     )
 
 

@@ -99,6 +99,38 @@ def test_targets_are_created_listed_probed_and_deleted(say: Say) -> None:
     assert (code, "'a'" in err) == (2, True)
 
 
+def test_the_compose_file_s_engines_become_targets_at_once(say: Say) -> None:
+    code, _, err = say("targets", "create", "--compose", "--hardware", "A100-80GB")
+    assert (code, "ENGINEBENCH_CONTAINERS" in err) == (2, True)
+    for words, named in (
+        (("--compose", "mine"), "leave out name"),
+        (("--compose", "--class", "fast"), "matched or as-shipped"),
+        ((), "NAME, --engine, --url, --model"),
+    ):
+        code, _, err = say("targets", "create", *words)
+        assert (code, named in err) == (2, True), err
+
+
+def test_a_dry_run_prints_what_would_run_and_what_is_not_alike(say: Say) -> None:
+    assert say(*create("dry"))[0] == 0
+    assert say("targets", "create", "dry-tgi", "--engine", "tgi", "--model", "m", "--url", "http://127.0.0.1:8")[0] == 0
+    words = ("job", "--target", "dry", "--target", "dry-tgi", "--workload", "burst-100x128x128", "--dry-run")
+    code, out, _ = say(*words)
+    assert code == 0
+    assert out.splitlines()[0] == "2 runs, in this order; nothing was queued"
+    assert "dry-tgi on server:127.0.0.1:8: 100 requests of burst-100x128x128, repeat 0, at http://127.0.0.1:8" in out
+    assert "not alike: too many at once: dry: queued; dry-tgi: refused above 128" in out
+    assert json.loads(say(*words, "--json")[1])["runs"] == 2
+    assert "burst-100x128x128" not in say("jobs")[1]
+    code, out, _ = say(*words[:-1])
+    assert (code, "not alike: too many at once" in out) == (0, True)
+    job = out.split()[1].rstrip(":")
+    assert say("jobs", "cancel", job)[0] == 0
+    assert "not alike: too many at once" in say("jobs", "show", job)[1]
+    for name in ("dry", "dry-tgi"):
+        assert say("targets", "delete", name)[0] == 0
+
+
 def test_a_job_is_followed_to_its_end(say: Say, working: None) -> None:
     say(*create("followed"))
     job = ("job", "--target", "followed", "--workload", "explain-quantum", "--repeats", "2", "--wait")

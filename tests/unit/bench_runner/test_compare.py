@@ -41,6 +41,18 @@ def test_two_engines_with_all_else_equal() -> None:
     assert found.notes == ("version differs with engine (vllm: 0.32.0, tgi: 3.3.7)",)
 
 
+def test_what_the_sides_are_not_alike_in_is_said_beside_the_figures() -> None:
+    found = compare([make_result(), make_result(target=TGI | {"flags": ["--cuda-graphs", "1,100"]})], "engine")
+    told = {one.subject: one.values for one in found.asymmetries}
+    assert told["CUDA graphs"]["tgi"] == "up to a batch of 100"
+    assert told["too many at once"] == {"vllm": "queued", "tgi": "refused above 128"}
+    assert found.to_json()["asymmetries"][0]["words"] == found.asymmetries[0].words
+    assert compare([make_result(), make_result(version="0.33.0")], "version").asymmetries == ()
+    unreadable = make_result(target=TGI)
+    unreadable["spec"]["workload"]["of_another_version"] = 1
+    assert compare([make_result(), unreadable], "engine").asymmetries == ()
+
+
 def test_repeats_are_medians_with_a_range_and_a_verdict() -> None:
     slow = [make_result(took_ms=ms, repeat=k) for k, ms in enumerate((1000, 1020, 980))]
     fast = [make_result(took_ms=ms, repeat=k, target=TGI) for k, ms in enumerate((800, 790, 820))]

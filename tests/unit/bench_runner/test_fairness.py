@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -115,7 +116,7 @@ def test_a_sentence_names_each_side_once() -> None:
     named = {"a": target(), "b": target(), "c": target("vllm", "--no-enable-prefix-caching")}
     (one,) = asymmetries(named, work())
     assert one.words == "prefix cache: a, b: on; c: off"
-    assert one.to_json() == {
+    assert asdict(one) == {
         "subject": "prefix cache",
         "values": {"a": "on", "b": "on", "c": "off"},
         "words": one.words,
