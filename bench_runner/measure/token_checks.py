@@ -5,7 +5,7 @@ from __future__ import annotations
 from bench_runner.measure.evidence import Evidence
 from bench_runner.measure.record import RequestRecord
 from bench_runner.measure.result import Reason
-from engines.contract import EARLY_STOPS
+from engines.contract import EARLY_STOPS, FailureKind
 
 #: Tokens an engine that cannot ignore EOS may be off its plan.
 OFF_PLAN_LIMIT = 0.02
@@ -19,7 +19,7 @@ CACHE_LIMIT = 0.01
 #: Share by which the engine's own counters may differ from what our requests account for: foreign traffic of a percent
 #: changes figures by as much, so it must not pass.
 FOREIGN_LIMIT = 0.005
-_REQUESTS = "finished requests"
+_REQUESTS, _GENERATED = "finished requests", "generated tokens"
 #: what to do about it: whose requests are so small is mostly a monitor or a load balancer
 _A_HEALTH_CHECK = (
     "they hardly took a token, as a health check that generates does: let it ask a route that does not, such as "
@@ -119,6 +119,7 @@ def check_counts_agree(evidence: Evidence) -> list[Reason]:
             f"(the first: {_arrived(over[0])} arrived, {over[0].engine_output_tokens} counted): its count is wrong"
         )
         reasons.append(Reason("token_counts_disagree", "inconclusive", message))
+    reasons += _check_incomplete(evidence)
     pairs = [
         (r, r.engine_output_tokens, r.local_output_tokens)
         for r in good
@@ -144,6 +145,31 @@ def check_counts_agree(evidence: Evidence) -> list[Reason]:
         )
         reasons.append(Reason("token_counts_disagree", "note", message))
     return reasons
+
+
+def _check_incomplete(evidence: Evidence) -> list[Reason]:
+    """Failures that a count alone makes: fewer tokens came than the engine counted. Who is right, its metrics tell."""
+    under = [
+        r
+        for r in evidence.records
+        if r.failure is not None
+        and r.failure.kind is FailureKind.INCOMPLETE
+        and r.finish_reason is not None
+        and -1 not in r.event_tokens
+        and _arrived(r) < (r.engine_output_tokens or 0)
+    ]
+    if not under:
+        return []
+    message = (
+        f"{len(under)} of {len(evidence.records)} responses carried fewer tokens than the engine counted in them "
+        f"(the first: {_arrived(under[0])} arrived, {under[0].engine_output_tokens} counted): "
+    )
+    counted, came = evidence.counted_output_tokens, sum(map(_arrived, evidence.records))
+    if counted is not None and counted == came:
+        message += f"its metrics counted the {came} that arrived, so its answers' count is wrong"
+    else:
+        message += "its count is wrong, or tokens were lost on the way"
+    return [Reason("token_counts_disagree", "inconclusive", message)]
 
 
 def _arrived(record: RequestRecord) -> int:
@@ -183,7 +209,10 @@ def check_foreign_traffic(evidence: Evidence) -> list[Reason]:
     reasons: list[Reason] = []
     again = sum(record.resends for record in evidence.records)
     tokens, requests = _reconciled(evidence), _requests(evidence)
-    for what, counted, own in [*tokens, *requests]:
+    # What came to us was ours, whatever the answers say of it.
+    came = sum(max(r.engine_output_tokens or 0, _arrived(r)) for r in evidence.records)
+    for what, counted, claimed in [*tokens, *requests]:
+        own = max(claimed, came) if what == _GENERATED else claimed
         if counted - own > FOREIGN_LIMIT * own:
             message = (
                 f"the engine counted {counted} {what} over the window, our requests account for {own}: "
@@ -222,7 +251,7 @@ def _reconciled(evidence: Evidence) -> list[tuple[str, int, int]]:
     found = []
     for what, counted, ours in (
         ("prompt tokens", evidence.counted_input_tokens, [r.engine_input_tokens for r in evidence.records]),
-        ("generated tokens", evidence.counted_output_tokens, [r.engine_output_tokens for r in evidence.records]),
+        (_GENERATED, evidence.counted_output_tokens, [r.engine_output_tokens for r in evidence.records]),
     ):
         if counted is None or not ours or any(tokens is None for tokens in ours):
             continue

@@ -53,7 +53,13 @@ FAULTS: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
     ),
     "cut stream": ({"kind": "cut", "token": 12, "every": 10}, {}, "failures", "4 broken_stream"),
     # Where the wire tells each token, what is missing of the count is missing of the answer.
-    "usage above the truth": ({"kind": "wrong_usage", "tokens": 3, "every": 5}, {}, "failures", "8 incomplete"),
+    "usage above the truth": (
+        {"kind": "wrong_usage", "tokens": 3, "every": 5},
+        {},
+        "token_counts_disagree",
+        "8 of 40 responses carried fewer tokens than the engine counted in them (the first: 24 arrived, 27 counted): "
+        "its metrics counted the 960 that arrived, so its answers' count is wrong",
+    ),
     "usage below the truth": (
         {"kind": "wrong_usage", "tokens": -3, "every": 5},
         {},
@@ -70,6 +76,7 @@ def test_a_fault_is_given_its_reason_and_its_twin_none(server: SimulatedServer, 
     outcome = drive(server, seed=next(SEEDS), **load)
     assert outcome.result.validity.state != "VALID"
     assert words in reasons(outcome).get(code, ""), reasons(outcome)
+    assert "foreign_traffic" not in reasons(outcome)
     server.set_faults()
     assert_clean(lambda: drive(server, seed=next(SEEDS), **load))
 

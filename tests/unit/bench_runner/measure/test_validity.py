@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -260,6 +261,32 @@ def test_more_tokens_than_the_engine_counted_is_a_wrong_count() -> None:
     assert severity("token_counts_disagree", [make_record(event_tokens=(0, 1, 1), **fewer)]) is None
     # an end-of-sequence token is counted and carries nothing
     assert severity("token_counts_disagree", [make_record(planned_output_tokens=4, engine_output_tokens=4)]) is None
+
+
+def test_fewer_tokens_than_the_engine_counted_is_a_wrong_count_where_its_metrics_say_so() -> None:
+    cut = make_record(7, failure=FailureKind.INCOMPLETE, engine_output_tokens=5, planned_output_tokens=5)
+    records = [*GOOD[:7], cut, *GOOD[8:]]
+
+    def message(**facts: Any) -> str:
+        reason = found("token_counts_disagree", records, **facts)
+        assert reason is not None
+        return reason.message
+
+    told = "1 of 100 responses carried fewer tokens than the engine counted in them (the first: 3 arrived, 5 counted): "
+    assert message(counted_output_tokens=300) == (
+        f"{told}its metrics counted the 300 that arrived, so its answers' count is wrong"
+    )
+    for facts in ({}, {"counted_output_tokens": 302}):
+        assert message(**facts) == f"{told}its count is wrong, or tokens were lost on the way"
+    # Cut before its end, it was not to have them all.
+    open_end = replace(cut, finish_reason=None)
+    assert found("token_counts_disagree", [*GOOD[:7], open_end]) is None
+
+
+def test_tokens_that_came_to_us_are_nobody_elses() -> None:
+    under = [make_record(k, engine_output_tokens=2) for k in range(100)]
+    assert severity("foreign_traffic", under, counted_output_tokens=300) is None
+    assert severity("foreign_traffic", under, counted_output_tokens=302) == "inconclusive"
 
 
 @pytest.mark.parametrize(("local", "expected"), [(30, None), (27, None), (26, "note"), (34, "note")])
