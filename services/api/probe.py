@@ -17,14 +17,23 @@ from services.settings import Settings
 from services.store.database import Database
 from services.store.gauges import running_progress
 
-#: Longest wait for the generation; a person is waiting.
+#: Longest wait for the generation where none is given; a person is waiting.
 PROBE_TIMEOUT_S = 30.0
 #: Probes at once: each keeps a thread for as long as its target is silent.
 MOST_PROBES = 4
 
 
-def probe_target(store: Database, name: str, spec: TargetSpec, settings: Settings) -> ProbeOut:
+def probe_target(
+    store: Database, name: str, spec: TargetSpec, settings: Settings, timeout_s: float = PROBE_TIMEOUT_S
+) -> ProbeOut:
     """What the target shows. Everything it does wrong is in the answer.
+
+    Args:
+        store: tells who drives the target now.
+        name: of the target.
+        spec: of the target.
+        settings: secrets, and which addresses may be asked.
+        timeout_s: longest wait for the generation.
 
     Raises:
         BadInput: the target is launched by runs, so there is no server to ask.
@@ -40,7 +49,7 @@ def probe_target(store: Database, name: str, spec: TargetSpec, settings: Setting
     with TemporaryDirectory(prefix="enginebench-probe-") as folder:
         site = site_of(settings, folder)
         try:
-            with open_target(spec, site, probe_timeout_s=PROBE_TIMEOUT_S) as target:
+            with open_target(spec, site, probe_timeout_s=timeout_s) as target:
                 facts = asdict(target.facts)
                 return ProbeOut(
                     target=name,

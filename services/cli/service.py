@@ -56,9 +56,18 @@ def speaking(command: Callable[[argparse.Namespace, Service], int]) -> Callable[
     """A command with an open service and its refusals printed."""
 
     def run(arguments: argparse.Namespace) -> int:
+        with Service.opened(arguments) as service:
+            return command(arguments, service)
+
+    return refusing(run)
+
+
+def refusing(command: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """A command with its refusals printed."""
+
+    def run(arguments: argparse.Namespace) -> int:
         try:
-            with Service.opened(arguments) as service:
-                return command(arguments, service)
+            return command(arguments)
         except Refused as refusal:
             print(f"enginebench: {refusal}", file=sys.stderr)
             return refusal.code

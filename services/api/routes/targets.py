@@ -10,7 +10,7 @@ from fastapi import APIRouter, Body, Query, Request, Response
 from engines.spec import TargetSpec
 from services.api.deps import Config, Cursor, Limit, Store, TargetKey
 from services.api.openapi import problems
-from services.api.probe import probe_target
+from services.api.probe import PROBE_TIMEOUT_S, probe_target
 from services.api.rules import house_rules
 from services.api.schemas import PageOut, ProbeOut, TargetOut
 from services.domain.admission import target_problems
@@ -68,7 +68,13 @@ def delete_one_target(name: TargetKey, store: Store) -> Response:
 
 
 @router.post("/{name}/probe", responses=problems(404, 409))
-async def post_target_probe(name: TargetKey, store: Store, settings: Config, request: Request) -> ProbeOut:
+async def post_target_probe(
+    name: TargetKey,
+    store: Store,
+    settings: Config,
+    request: Request,
+    timeout_s: Annotated[float, Query(ge=1, le=60, description="longest wait for the generation")] = PROBE_TIMEOUT_S,
+) -> ProbeOut:
     """Ask an attached target for one short generation, as a run would. A failed probe is an answer, not an error."""
     # Threads of its own: a target that never answers must not keep every other route waiting.
     limiter: CapacityLimiter = request.app.state.probes
@@ -77,6 +83,6 @@ async def post_target_probe(name: TargetKey, store: Store, settings: Config, req
         raise Conflict(many, (Problem("", many, "try again later"),))
 
     def probe() -> ProbeOut:
-        return probe_target(store, name, TargetSpec.model_validate(get_target(store, name).spec), settings)
+        return probe_target(store, name, TargetSpec.model_validate(get_target(store, name).spec), settings, timeout_s)
 
     return await to_thread.run_sync(probe, limiter=limiter)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -89,6 +90,18 @@ def test_a_probe_tells_what_does_not(client: TestClient, server: SimulatedServer
     assert (wrong["ok"], wrong["failure"]) == (False, "rejected")
     assert server.model in wrong["message"]
     assert client.post("/v1/targets/none/probe").status_code == 404
+
+
+def test_a_probe_of_a_silent_target_waits_as_long_as_it_is_told(client: TestClient) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        client.post("/v1/targets", json=target(url=url)).raise_for_status()
+        probe = client.post("/v1/targets/a/probe", params={"timeout_s": 1}).json()
+    assert (probe["ok"], probe["failure"]) == (False, "timeout")
+    assert "within 1 s" in probe["message"]
+    for wrong in ("0", "61", "nan", "soon"):
+        answer = client.post("/v1/targets/a/probe", params={"timeout_s": wrong})
+        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "timeout_s"), wrong
 
 
 @contextmanager
