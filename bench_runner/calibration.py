@@ -42,6 +42,8 @@ LEAST_WINDOW_S = 1.0
 MOST_EVENT_BYTES = 16 * 1024
 MOST_PROMPT_BYTES = 64 * 1024
 _CONNECT_TIMEOUT_S = 2.0
+#: key and certificate of a replay server that speaks TLS, which vouches for itself
+REPLAY_PEM = Path(__file__).parents[1] / "engines" / "simulated" / "replay.pem"
 
 
 class NotCalibrated(Exception):
@@ -61,6 +63,8 @@ class Conditions:
     event_bytes: int
     #: where spools may be
     folder: Path
+    #: the run was driven over TLS
+    tls: bool = False
 
 
 class _Beside(RunControl):
@@ -120,10 +124,11 @@ def _replay(excerpt: Excerpt, conditions: Conditions, folder: Path, control: Run
         )
     )
     arguments = ["-m", "engines.simulated.replay", "--timeline", str(timeline)]
+    arguments += ["--tls-pem", str(REPLAY_PEM)] if conditions.tls else []
     with running("the replay server", arguments, lean=True) as ready:
         port = ready["port"]
         outcome = drive_fleet(_plan(excerpt, conditions, folder, port), control)
-        truths = _truths(port)
+        truths = _truths(port, tls=conditions.tls)
     if control.cancelled:
         raise NotCalibrated("the run was cancelled meanwhile")
     seen = _Seen(excerpt)
@@ -139,6 +144,7 @@ def _replay(excerpt: Excerpt, conditions: Conditions, folder: Path, control: Run
         took_s=(monotonic_ns() - started_ns) / 1e9,
         processes=outcome.processes,
         fresh_connections=conditions.socket.fresh_connections,
+        tls=conditions.tls,
         complete=outcome.ended == "complete",
         ttft=ttft,
         event=event,
@@ -155,7 +161,7 @@ def _replay(excerpt: Excerpt, conditions: Conditions, folder: Path, control: Run
 
 
 def _plan(excerpt: Excerpt, conditions: Conditions, folder: Path, port: int) -> LoadPlan:
-    origin = Origin("http", "127.0.0.1", port, "", "127.0.0.1")
+    origin = Origin("https" if conditions.tls else "http", "127.0.0.1", port, "", "127.0.0.1")
     keep_alive = not conditions.socket.fresh_connections
     limit_s = excerpt.span_ns / 1e9 + 60.0  # never reached: the deadline comes first
     return LoadPlan(
@@ -177,12 +183,18 @@ def _plan(excerpt: Excerpt, conditions: Conditions, folder: Path, port: int) -> 
         run_timeout_s=limit_s,
         spool=folder,
         processes=conditions.processes,
+        ca_file=REPLAY_PEM if conditions.tls else None,
     )
 
 
-def _truths(port: int) -> dict[tuple[str, int], dict[str, Any]]:
+def _truths(port: int, *, tls: bool) -> dict[tuple[str, int], dict[str, Any]]:
     """The truth of each request by its route and the client's port; where it was sent again, of the last."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_CONNECT_TIMEOUT_S)
+    if tls:
+        import ssl  # OpenSSL is loaded only where it is needed
+
+        context = ssl.create_default_context(cafile=str(REPLAY_PEM))
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=_CONNECT_TIMEOUT_S, context=context)
     try:
         connection.request("GET", "/truth")
         told = json.loads(connection.getresponse().read())

@@ -200,6 +200,7 @@ def _calibrate(batch: Batch, notebook: Notebook, outcome: LoadOutcome, drawn: Dr
         window_s=outcome.wall_s,
         concurrency=drawn.schedule.concurrency,
         socket=batch.socket,
+        tls=batch.target.origin.scheme == "https",
         processes=outcome.processes,
         event_bytes=notebook.received_bytes // max(1, events),
         folder=batch.state_dir,

@@ -60,6 +60,7 @@ class Calibration:
     took_s: float
     processes: int
     fresh_connections: bool
+    tls: bool
     #: False: stopped at its time limit, the figures are of what came until then
     complete: bool
     ttft: ClientError

@@ -52,6 +52,15 @@ def test_a_part_of_the_run_is_replayed_to_its_client(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_run_over_tls_is_replayed_over_tls(tmp_path: Path) -> None:
+    found = calibrate(RECORDS, conditions(tmp_path, tls=True), RunControl())
+    assert (found.requests, found.tls, found.event_clock) == (8, True, "kernel")
+    assert abs(found.ttft.bias_s) < 0.01
+    assert abs(found.event.bias_s) < 0.01
+    assert found.sent_clock in ("kernel", "user")
+    assert not calibrate(RECORDS, conditions(tmp_path), RunControl()).tls
+
+
 def test_slots_connections_and_processes_are_those_of_the_run(tmp_path: Path) -> None:
     seen: list[LoadPlan] = []
 

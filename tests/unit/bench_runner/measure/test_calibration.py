@@ -79,6 +79,7 @@ def calibration(floor_s: float = 1e-5, event_floor_s: float | None = None, **oth
         "took_s": 1.4,
         "processes": 1,
         "fresh_connections": True,
+        "tls": False,
         "complete": True,
         "ttft": small,
         "event": event,
