@@ -193,16 +193,18 @@ class Shortcut:
 
 def _in_runs(content: bytes, meaning_of: MeaningOf | None) -> Iterator[Event | Run]:
     """The events of a stream; of those of one template the first, and the others together behind it."""
-    position, tries = 0, 0 if meaning_of is None or b"\r" in content else _MOST_TRIES
+    position, tries, behind_run = 0, 0 if meaning_of is None or b"\r" in content else _MOST_TRIES, False
     while True:
         run: Run | None = None
         for event in parse_events(content, position):
-            if tries and meaning_of is not None and event.whole and not event.name and b"\n" not in event.data:
+            if tries and meaning_of is not None and not behind_run and _is_one_line(event):
                 tries -= 1
                 # Where its one line begins, if it is as lines are nearly always written.
                 start = event.end - len(event.data) - len(b"data: \n")
                 template = find_template(event.data, meaning_of)
                 run = None if template is None else find_run(content, start, template)
+            # The one behind a run is its last.
+            behind_run = run is not None
             yield event
             if run is not None:
                 yield run
@@ -210,6 +212,10 @@ def _in_runs(content: bytes, meaning_of: MeaningOf | None) -> Iterator[Event | R
                 break
         else:
             return
+
+
+def _is_one_line(event: Event) -> bool:
+    return event.whole and not event.name and event.data != b"[DONE]" and b"\n" not in event.data
 
 
 def read_stream(

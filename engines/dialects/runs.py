@@ -109,8 +109,8 @@ def find_run(content: bytes, start: int, template: Template) -> Run | None:
     pieces, order = marked.split(_BREAK), b"".join(_GAPS[: len(gaps)])
     if marked.translate(None, _NOT_MARKS) != _BREAK.join([order] * len(pieces)):
         pieces = pieces[: next(k for k, piece in enumerate(pieces) if piece.translate(None, _NOT_MARKS) != order)]
-    values = _BREAK.join(pieces).translate(_TO_BREAKS).split(_BREAK) if pieces else []
     step = len(gaps) + 1
+    values = pieces if step == 1 else _BREAK.join(pieces).translate(_TO_BREAKS).split(_BREAK)
     texts = _texts(values[template.text_at :: step])
     most = len(texts)
     counts: list[int] | None = None

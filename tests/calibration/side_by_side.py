@@ -136,15 +136,18 @@ def _ours(server: KnownServer, load: Load, place: Place, out: Path | None) -> Ca
     workload = place.folder / "workload.yaml"
     workload.write_text(json.dumps(_workload(load)))
     result = place.folder / "result.json"
+    result.unlink(missing_ok=True)
     command: list[Any] = [sys.executable, "-m", "services.cli.main", "run", "--engine", "openai", "--url", server.url]
     command += ["--model", server.model, "--workload", workload, "--seed", load.seed, "--calibration", "off"]
     command += ["--json", result, *(["--records", out] if out else [])]
     carried = _launch(command, place, allowed=(0, 1))
-    records = _read(out) if out else []
-    rows = [Row(r["local_port"], r["scheduled_ns"], r["sent_ns"] or 0, r["event_ns"]) for r in records]
+    if not result.exists():
+        raise RuntimeError(f"enginebench run wrote no result: {carried['said'][-500:]}")
     told = json.loads(result.read_bytes())
     if told["outcome"] != "completed":
         raise RuntimeError(f"enginebench run: {told['error']}")
+    records = _read(out) if out else []
+    rows = [Row(r["local_port"], r["scheduled_ns"], r["sent_ns"] or 0, r["event_ns"]) for r in records]
     validity, tokens = told["validity"], told["summary"]["total_output_tokens"]
     codes = tuple(reason["code"] for reason in validity["reasons"] if reason["severity"] != "note")
     return Carried(rows, carried["wall_s"], carried["cpu_s"], carried["peak_bytes"], tokens, validity["state"], codes)
