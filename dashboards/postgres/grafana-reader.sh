@@ -1,8 +1,10 @@
 #!/bin/sh
 # A role for Grafana that may read everything and write nothing. The postgres image runs it once, on a fresh volume.
 set -eu
-psql -v ON_ERROR_STOP=1 -v "password=${GRAFANA_DB_PASSWORD:?set GRAFANA_DB_PASSWORD in .env}" \
-  -U "${POSTGRES_USER:-postgres}" -d "${POSTGRES_DB:-postgres}" <<'SQL'
+: "${GRAFANA_DB_PASSWORD:?set GRAFANA_DB_PASSWORD in .env}"
+# The password goes in by the environment: a command line is anybody's to read.
+psql -v ON_ERROR_STOP=1 -U "${POSTGRES_USER:-postgres}" -d "${POSTGRES_DB:-postgres}" <<'SQL'
+\getenv password GRAFANA_DB_PASSWORD
 CREATE ROLE grafana_reader LOGIN PASSWORD :'password' CONNECTION LIMIT 10;
 GRANT pg_read_all_data, pg_read_all_stats TO grafana_reader;
 ALTER ROLE grafana_reader SET default_transaction_read_only = on;

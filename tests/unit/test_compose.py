@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -350,3 +352,33 @@ def test_the_image_is_made_from_the_lock_and_runs_as_nobody_in_particular() -> N
     assert copied == {"engines", "bench_runner", "services", "migrations"}
     assert {line[1:] for line in context.splitlines() if line.startswith("!")} >= copied | {"requirements.lock"}
     assert context.startswith("*\n"), "nothing goes into the context unless it is named"
+
+
+@pytest.mark.parametrize(
+    ("words", "healthy"),
+    [
+        (("/sbin/docker-init", "--", "enginebench", "serve"), False),
+        (("/venv/bin/python", "/venv/bin/enginebench", "serve", "--api-only"), False),
+        (("/venv/bin/python", "/venv/bin/enginebench", "serve", "--worker-only"), True),
+        (("/venv/bin/python", "/venv/bin/enginebench", "migrate"), True),
+        (("python", "-m", "engines.launch.container_models", "/models"), True),
+    ],
+)
+def test_the_image_s_health_check_asks_the_api_only_where_there_is_one(
+    words: tuple[str, ...], healthy: bool, tmp_path: Path
+) -> None:
+    """Nobody listens here, so whoever is asked is found missing."""
+    line = next(line for line in (ROOT / "Dockerfile").read_text().splitlines() if line.startswith("  CMD ["))
+    program, *arguments = json.loads(line.strip().removeprefix("CMD "))
+    first = tmp_path / "cmdline"
+    first.write_bytes(b"".join(word.encode() + b"\0" for word in words))
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        there = {"/proc/1/cmdline": str(first), ":8700/": f":{nobody.getsockname()[1]}/"}
+        for old, new in there.items():
+            assert old in arguments[1]
+            arguments[1] = arguments[1].replace(old, new)
+        asked = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
+    assert program == "python"
+    assert (asked.returncode == 0) is healthy, asked.stderr
+    assert healthy or "Connection refused" in asked.stderr
