@@ -164,6 +164,19 @@ def test_damage_is_noticed(tmp_path: Path, connections: list[Connection], file: 
         reader.request(0)
 
 
+def test_what_is_no_stamp_shifts_no_other(tmp_path: Path, connections: list[Connection]) -> None:
+    writer = SpoolWriter(tmp_path, 1)
+    connections[0].begin(0, 1)
+    strange = [(socket.SOL_SOCKET, 99, b"24 bytes of another kind")]
+    writer.reads += [read_of(0, 9, 5, b"a"), (0, 9, strange, b"b"), read_of(0, 9, 7, b"c"), read_of(0, 9, None, b"d")]
+    writer.note(connections[0], COMPLETE, 9)
+    writer.flush(OFFSET_NS)
+    with SpoolReader(tmp_path) as reader:
+        kept = reader.request(0)
+    assert kept is not None
+    assert list(kept.kernel_ns) == [5, 0, 7, 0]
+
+
 def test_a_short_write_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, connections: list[Connection]) -> None:
     write = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:7]))
