@@ -58,7 +58,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     try:
         arguments.faults = FaultPlan(faults=tuple(ONE_FAULT.validate_json(text) for text in arguments.fault))
     except ValidationError as invalid:
-        parser.error(f"--fault: {invalid}")
+        parser.error("; ".join(f"{'.'.join(('--fault', *map(str, e['loc'])))}: {e['msg']}" for e in invalid.errors()))
     return arguments
 
 
