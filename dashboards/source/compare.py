@@ -22,7 +22,7 @@ WITH like_runs AS (
          engine || ' · ' || target || CASE WHEN simulated THEN ' (simulated)' ELSE '' END AS name,
          first_value(job_id) OVER (PARTITION BY engine, target, workload_digest ORDER BY ended_at DESC) AS newest
   FROM runs
-  WHERE validity = 'VALID' AND $__timeFilter(ended_at) AND model IN (${{model:sqlstring}})
+  WHERE validity = 'VALID' AND excluded_at IS NULL AND $__timeFilter(ended_at) AND model IN (${{model:sqlstring}})
     AND {WORK} IN (${{workload:sqlstring}}) AND coalesce(hardware, 'unknown') IN (${{hardware:sqlstring}})
     AND coalesce(precision, 'unknown') IN (${{precision:sqlstring}}) AND {KIND} IN (${{kind:sqlstring}})
 ), chosen AS (

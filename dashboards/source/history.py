@@ -15,6 +15,8 @@ KIND = "CASE WHEN simulated THEN 'simulated' ELSE 'real' END"
 NAME = "engine || ' · ' || target || ' · ' || workload"
 ASKED = f"""target IN (${{target:sqlstring}}) AND workload IN (${{workload:sqlstring}})
   AND {KIND} IN (${{kind:sqlstring}}) AND $__timeFilter(ended_at)"""
+#: VALID, and left out by nobody.
+COUNTS = "validity = 'VALID' AND excluded_at IS NULL"
 #: Jobs before, which a job is held against.
 BEFORE = 5
 #: From this change on, a metric is shown as worse or better.
@@ -77,7 +79,7 @@ def over_the_runs(title: str, unit: str, metric: str, columns: tuple[str, ...]) 
             Sql(
                 f"""
 SELECT $__timeGroup(ended_at, $__interval) AS time, avg({column}) AS value, {name} AS metric
-FROM runs WHERE validity = 'VALID' AND {column} IS NOT NULL AND {ASKED}
+FROM runs WHERE {COUNTS} AND {column} IS NOT NULL AND {ASKED}
 GROUP BY 1, 3 ORDER BY 1""",
                 "time_series",
                 ref,
@@ -92,7 +94,7 @@ WITH jobs AS (
   SELECT engine, target, workload, job_id, max(ended_at) AS at,
          percentile_cont(0.5) WITHIN GROUP (ORDER BY output_tokens_per_s) AS rate,
          percentile_cont(0.5) WITHIN GROUP (ORDER BY ttft_p50_s) AS ttft
-  FROM runs WHERE validity = 'VALID' AND {ASKED} GROUP BY 1, 2, 3, 4
+  FROM runs WHERE {COUNTS} AND {ASKED} GROUP BY 1, 2, 3, 4
 ), held AS (
   SELECT *, avg(rate) OVER before AS rate_before, avg(ttft) OVER before AS ttft_before,
          count(*) OVER before AS jobs_before, row_number() OVER (PARTITION BY target, workload ORDER BY at DESC) AS age

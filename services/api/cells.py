@@ -14,7 +14,8 @@ METRICS = tuple(RunMetrics.__dataclass_fields__)
 def summarise_cells(runs: Sequence[Run], figures: Mapping[str, Mapping[str, float]]) -> list[CellOut]:
     """Cells in the order in which the job first names them.
 
-    Metrics are over VALID runs; where there is none, over all that completed, and the cell says so.
+    Metrics are over VALID runs that nobody left out; where there is none, over all that completed, and the cell says
+    so.
 
     Args:
         runs: of one job, in its order.
@@ -29,7 +30,8 @@ def summarise_cells(runs: Sequence[Run], figures: Mapping[str, Mapping[str, floa
 def _summarise(cell: Sequence[Run], figures: Mapping[str, Mapping[str, float]]) -> CellOut:
     first = cell[0]
     completed = [run for run in cell if run.status == RunStatus.COMPLETED]
-    valid = [run for run in completed if run.validity == "VALID"]
+    valid = [run for run in completed if run.is_ranked]
+    excluded = sum(run.excluded_at is not None for run in cell)
     basis = valid or completed
     told = {run.simulated for run in cell if run.simulated is not None}
     tables = [figures[run.id] for run in basis if run.id in figures]
@@ -46,7 +48,8 @@ def _summarise(cell: Sequence[Run], figures: Mapping[str, Mapping[str, float]]) 
         repeats=len(cell),
         ended=sum(run.status in ENDED for run in cell),
         valid=len(valid),
-        rankable=len(valid) == len(cell),
+        excluded=excluded,
+        rankable=0 < len(valid) == len(cell) - excluded,
         basis="valid" if valid else "not valid",
         metrics=_hot_metrics([run.metrics for run in basis]),
         figures=_shared_figures(tables),

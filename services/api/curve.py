@@ -80,7 +80,7 @@ def _point(
     figures: Mapping[str, Mapping[str, float]],
     reasons: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> CurvePointOut:
-    valid = [run for run in runs if run.validity == "VALID" and run.id in figures]
+    valid = [run for run in runs if run.is_ranked and run.id in figures]
     tables = [figures[run.id] for run in valid]
     fewest = min((run.metrics.successes or 0 for run in valid), default=0)
     told = {run.simulated for run in runs if run.simulated is not None}
@@ -104,6 +104,8 @@ def _spread(values: Sequence[float]) -> SpreadOut | None:
 
 
 def _left_out(run: Run, reasons: Sequence[Mapping[str, Any]]) -> LeftOutOut:
+    if run.excluded_at is not None:
+        return LeftOutOut(run_id=run.id, state="excluded", codes=["excluded"], why=run.excluded_note or "")
     words = "; ".join(str(reason["message"]) for reason in reasons)
     return LeftOutOut(
         run_id=run.id,

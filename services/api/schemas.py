@@ -87,6 +87,8 @@ class RunOut(Answer):
     point: float | None = Field(description="where on the axis of the job's sweep or search")
     concurrency: int | None = Field(description="requests in flight: a closed loop's slots, a burst's all; else null")
     engine_version: str | None = Field(description="as the engine said; null: it did not, or there is no result yet")
+    excluded_at: datetime | None = Field(description="when a person left it out of rankings; null: nobody did")
+    excluded_note: str | None = Field(description="why it was left out")
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
@@ -165,8 +167,9 @@ class CellOut(Answer):
     simulated: bool | None
     repeats: int
     ended: int
-    valid: int
-    rankable: bool = Field(description="every repeat ended and all of them are VALID")
+    valid: int = Field(description="repeats that count: VALID, and left out by nobody")
+    excluded: int = Field(description="repeats that a person left out of rankings")
+    rankable: bool = Field(description="every repeat that nobody left out ended and is VALID, and there is one")
     basis: str = Field(description='"valid": metrics over VALID runs; "not valid": none is, so over all results')
     metrics: dict[str, SpreadOut] = Field(description="hot metric, as a run's `metrics` name it -> median and spread")
     figures: dict[str, SpreadOut] = Field(description='every figure that all repeats gave, such as "ttft_s.p50"')
@@ -264,7 +267,7 @@ class LeftOutOut(Answer):
     """A run that has ended and does not count."""
 
     run_id: str
-    state: str = Field(description="INVALID or INCONCLUSIVE; without a result: failed or cancelled")
+    state: str = Field(description="INVALID, INCONCLUSIVE or excluded; without a result: failed or cancelled")
     codes: list[str]
     why: str = Field(description="in words")
 

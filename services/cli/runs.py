@@ -27,6 +27,17 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     requests.add_argument("run", metavar="RUN")
     requests.set_defaults(func=speaking(_requests))
     add_service_arguments(requests, inner=True)
+    exclude = actions.add_parser(
+        "exclude", help="leave it out of rankings; it stays, with the note", allow_abbrev=False
+    )
+    exclude.add_argument("run", metavar="RUN")
+    exclude.add_argument("--note", required=True, metavar="TEXT", help="why")
+    exclude.set_defaults(func=speaking(_exclude))
+    add_service_arguments(exclude, inner=True)
+    include = actions.add_parser("include", help="let it count again", allow_abbrev=False)
+    include.add_argument("run", metavar="RUN")
+    include.set_defaults(func=speaking(_exclude), note=None)
+    add_service_arguments(include, inner=True)
     cancel = actions.add_parser("cancel", help="cancel it, or ask it to stop", allow_abbrev=False)
     cancel.add_argument("run", metavar="RUN")
     cancel.set_defaults(func=speaking(_cancel))
@@ -71,7 +82,7 @@ def _list(arguments: argparse.Namespace, service: Service) -> int:
                 run["model"],
                 run["workload"],
                 run["status"],
-                run["validity"],
+                "excluded" if run["excluded_at"] else run["validity"],
                 shown(metrics["input_tokens_per_s"]),
                 shown(metrics["output_tokens_per_s"]),
                 shown(metrics["duration_s"], 3),
@@ -101,6 +112,16 @@ def _requests(arguments: argparse.Namespace, service: Service) -> int:
         print_json(service.get(f"/v1/runs/{arguments.run}/requests")["items"])
     else:
         sys.stdout.write(service.get_text(f"/v1/runs/{arguments.run}/requests", {"format": "csv"}))
+    return 0
+
+
+def _exclude(arguments: argparse.Namespace, service: Service) -> int:
+    change = {"excluded": arguments.note is not None, "note": arguments.note}
+    run = service.patch(f"/v1/runs/{arguments.run}", change)
+    if arguments.json:
+        print_json(run)
+    else:
+        print(f"run {run['id']} {'is left out of rankings' if run['excluded_at'] else 'counts again'}")
     return 0
 
 

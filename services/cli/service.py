@@ -122,6 +122,10 @@ class Service:
         """Send JSON, and the JSON of the answer. Raises Refused."""
         return self._json(self._ask("POST", path, json=body, headers=dict(headers or {})))
 
+    def patch(self, path: str, body: object) -> Any:
+        """Send JSON, and the JSON of the answer. Raises Refused."""
+        return self._json(self._ask("PATCH", path, json=body))
+
     def delete(self, path: str) -> None:
         """Raises Refused."""
         self._ask("DELETE", path)

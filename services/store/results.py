@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, insert, select, update
+from sqlalchemy import Select, insert, select, update
 
 from bench_runner.measure.repeats import figures_of
 from bench_runner.plan.spec import Slo
 from services.domain.attainment import Tally
 from services.store import tables
 from services.store.database import Database, now
+from services.store.latest import show_as_latest
 from services.store.queue import end_attempt, free
 from services.store.records import PACKING, pack
 from services.store.rows import Fence, RunStatus
 from services.store.searches import advance, hold_search
-from services.store.tables import attempts, documents, latest_runs, runs
+from services.store.tables import attempts, documents, runs
 
 #: Distributions whose percentiles are columns: metric -> stem of the column's name.
 _DISTRIBUTIONS = {"ttft_s": "ttft", "tpot_s": "tpot", "e2e_s": "e2e"}
@@ -75,7 +75,7 @@ def finish(database: Database, fence: Fence, result: Mapping[str, Any], records:
             # Never the latest: each probe is a workload of its own, and would crowd the others out of /metrics.
             advance(connection, held)
         elif columns["status"] != RunStatus.CANCELLED:
-            _show_as_latest(database, connection, run, columns["simulated"], moment)
+            show_as_latest(database, connection, run, moment, simulated=columns["simulated"])
         return True
 
 
@@ -131,19 +131,4 @@ def _fenced(fence: Fence) -> Select[Any]:
             attempts.c.worker == fence.worker,
         )
         .with_for_update(of=runs)
-    )
-
-
-def _show_as_latest(
-    database: Database, connection: Connection, run: Row[Any], simulated: bool, moment: datetime
-) -> None:
-    labels = {"engine": run.engine, "model": run.model, "workload": run.workload, "target": run.target}
-    labels |= {"hardware": run.hardware or "", "simulated": simulated}
-    row = database.insert(latest_runs).values(**labels, run_id=run.id, ended_at=moment)
-    connection.execute(
-        row.on_conflict_do_update(
-            index_elements=list(latest_runs.primary_key.columns),
-            set_={"run_id": run.id, "ended_at": moment},
-            where=latest_runs.c.ended_at <= moment,
-        )
     )

@@ -134,6 +134,14 @@ class Run:
     concurrency: int | None = None
     #: what the engine said of itself; `None`: nothing, or no result yet
     engine_version: str | None = None
+    #: when a person left it out of rankings, and why; `None` both: nobody did
+    excluded_at: datetime | None = None
+    excluded_note: str | None = None
+
+    @property
+    def is_ranked(self) -> bool:
+        """It counts where runs are held against each other: VALID, and nobody left it out."""
+        return self.validity == "VALID" and self.excluded_at is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +185,8 @@ class RunFilter:
     #: key -> value, all of them
     labels: Mapping[str, str] = field(default_factory=dict)
     simulated: bool | None = None
+    #: left out of rankings by a person
+    excluded: bool | None = None
     #: created at or after
     since: datetime | None = None
     #: created before

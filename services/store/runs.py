@@ -161,6 +161,8 @@ def _conditions(where: RunFilter) -> Iterator[ColumnElement[bool]]:
         yield runs.c.job_id == where.job
     if where.simulated is not None:
         yield runs.c.simulated.is_(where.simulated)
+    if where.excluded is not None:
+        yield runs.c.excluded_at.is_not(None) if where.excluded else runs.c.excluded_at.is_(None)
     if where.since is not None:
         yield runs.c.created_at >= where.since
     if where.until is not None:

@@ -167,6 +167,9 @@ runs = Table(
     Column("concurrency", Integer),
     #: what the engine said of itself; NULL: nothing, or no result
     Column("engine_version", Words),
+    #: when a person left it out of rankings, and why; NULL both: nobody did
+    Column("excluded_at", UtcTime),
+    Column("excluded_note", Words),
     #: of a search: requests, met, effective, codes, why; NULL: no result
     Column("attained", Document(none_as_null=True)),
     #: figures of the Summary by name; NULL: no result, or one from before there was this column

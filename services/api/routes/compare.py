@@ -75,4 +75,8 @@ def _result(store: Database, run_id: str) -> dict[str, Any]:
             f"the run {run_id} has no result; it is {detail.run.status.value}",
             (Problem("runs", f"{run_id} has no result", "wait for its end, or leave it out"),),
         )
+    if detail.run.excluded_at is not None:
+        # Left out as one that is not VALID is, under a name of its own.
+        reason = {"code": "excluded", "severity": "invalid", "message": detail.run.excluded_note}
+        return {**detail.result, "validity": {"state": "EXCLUDED", "reasons": [reason]}}
     return dict(detail.result)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Body, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import AfterValidator
 
@@ -13,6 +13,8 @@ from services.api.deps import Cursor, Labels, Limit, Moment, RunId, Store, label
 from services.api.openapi import problems
 from services.api.records import as_csv, as_json
 from services.api.schemas import AttemptOut, Metrics, PageOut, RunDetailOut, RunOut
+from services.domain.exclusion import EXCLUSION_EXAMPLE, Exclusion
+from services.store.exclusion import exclude_run, include_run
 from services.store.rows import RunFilter, RunStatus
 from services.store.runs import SORT_FIELDS, cancel_run, get_records, get_run, list_runs
 
@@ -48,6 +50,7 @@ def get_runs(
     job: Annotated[str | None, Query(max_length=64)] = None,
     label: Labels = [],  # noqa: B006
     simulated: bool | None = None,
+    excluded: Annotated[bool | None, Query(description="left out of rankings by a person")] = None,
     since: Annotated[Moment | None, Query(description="created at or after")] = None,
     until: Annotated[Moment | None, Query(description="created before")] = None,
     sort: Sort = "-created_at",
@@ -66,6 +69,7 @@ def get_runs(
         job=job,
         labels=labels_of(label),
         simulated=simulated,
+        excluded=excluded,
         since=since,
         until=until,
     )
@@ -123,6 +127,22 @@ def get_run_requests(
             as_csv(records), media_type="text/csv; charset=utf-8", headers={"Content-Disposition": disposition}
         )
     return StreamingResponse(as_json(run_id, records), media_type="application/json")
+
+
+@router.patch("/{run_id}", responses=problems(404, 409))
+def patch_run(
+    run_id: RunId,
+    change: Annotated[Exclusion, Body(openapi_examples={"left out": {"value": EXCLUSION_EXAMPLE}})],
+    store: Store,
+) -> RunOut:
+    """Leave a run out of rankings with a note, or take it in again. It stays in the history, with the note.
+
+    A run that is left out counts in no summary of its job, no curve, no comparison, no dashboard's figures and not on
+    /metrics, which then shows the newest one before it.
+    """
+    if change.note is not None:
+        return RunOut.model_validate(exclude_run(store, run_id, change.note))
+    return RunOut.model_validate(include_run(store, run_id))
 
 
 @router.post("/{run_id}/cancel", responses=problems(404))
