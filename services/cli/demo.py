@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -24,6 +25,8 @@ BATCH, PUBLISHED = "burst-100x128x128", "published-a100"
 READY_TIMEOUT_S = 60.0
 JOB_TIMEOUT_S = 600.0
 STOP_TIMEOUT_S = 30.0
+#: reasons that speak of the machine the load came from, and of nothing else
+MACHINE_REASONS = frozenset({"client_cpu", "client_lag", "send_lag", "cpu_stolen", "cpu_wait", "calibration"})
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -36,8 +39,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """0: every run VALID; 1 otherwise."""
-    from services.cli.demo_report import build_report, print_demo
+    """0: every run completed without a failed request, and none is INVALID; 1 otherwise.
+
+    A busy machine alone makes runs INCONCLUSIVE: those are carried out once more, and what is still not VALID then is
+    said in words.
+    """
+    from services.cli.demo_report import build_report, is_good, print_demo
 
     if not 1 <= arguments.repeats <= 100:
         print("enginebench demo: --repeats must be from 1 to 100", file=sys.stderr)
@@ -52,9 +59,10 @@ def execute(arguments: argparse.Namespace) -> int:
     with ExitStack() as stack:
         urls = _start_engines(stack)
         client = stack.enter_context(_running_service(data))
+        mistral = {name: url for name, url in urls.items() if "mistral" in name}
         jobs = [
-            _carry_out(client, "the mission's batch", urls, BATCH, arguments.repeats),
-            _carry_out(client, "the published table", {n: u for n, u in urls.items() if "mistral" in n}, PUBLISHED, 1),
+            *_carry_out(client, "the mission's batch", urls, BATCH, arguments.repeats),
+            *_carry_out(client, "the published table", mistral, PUBLISHED, 1),
         ]
         report = build_report(client, jobs)
     print_demo(report, data)
@@ -62,7 +70,7 @@ def execute(arguments: argparse.Namespace) -> int:
         with output:
             json.dump(report, output, indent=1)
             output.write("\n")
-    return 0 if all(row["validity"] == "VALID" for row in report["rows"]) else 1
+    return 0 if is_good(report) else 1
 
 
 def _start_engines(stack: ExitStack) -> dict[str, tuple[str, str]]:
@@ -131,8 +139,31 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _carry_out(client: httpx.Client, name: str, urls: dict[str, tuple[str, str]], workload: str, repeats: int) -> str:
-    """Post a job on these targets and follow it to its end; its id."""
+def _carry_out(
+    client: httpx.Client, name: str, urls: dict[str, tuple[str, str]], workload: str, repeats: int
+) -> list[str]:
+    """A job on these targets, to its end, and another of what the machine spoilt; their ids."""
+    job_ids = [_submit(client, name, urls, workload, repeats)]
+    _follow(client, job_ids[0])
+    spoilt = _spoilt(client, job_ids[0])
+    if spoilt:
+        print(f"this machine was too busy for {sum(spoilt.values())} of them: once more", file=sys.stderr)
+        again = {profile: urls[profile] for profile in spoilt}
+        job_ids.append(_submit(client, f"{name}, again", again, workload, max(spoilt.values())))
+        _follow(client, job_ids[1])
+    return job_ids
+
+
+def _spoilt(client: httpx.Client, job_id: str) -> Counter[str]:
+    """Target -> how many of its runs are not VALID for what this machine did, and for nothing else."""
+    from services.cli.demo_report import reasons_of, runs_of_job
+
+    lost = [run for run in runs_of_job(client, job_id) if run["validity"] == "INCONCLUSIVE"]
+    return Counter(run["target"] for run in lost if {code for code, _ in reasons_of(client, run)} <= MACHINE_REASONS)
+
+
+def _submit(client: httpx.Client, name: str, urls: dict[str, tuple[str, str]], workload: str, repeats: int) -> str:
+    """Post a job on these targets; its id."""
     targets = [
         {
             "name": profile,
@@ -152,7 +183,6 @@ def _carry_out(client: httpx.Client, name: str, urls: dict[str, tuple[str, str]]
         raise SystemExit(f"enginebench demo: the service refused the job: {answer.text}")
     job_id = str(answer.json()["id"])
     print(f"job {job_id}: {name}, {workload} on {len(targets)} targets × {repeats}", file=sys.stderr)
-    _follow(client, job_id)
     return job_id
 
 

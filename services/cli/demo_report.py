@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from shutil import which
-from statistics import median
 from typing import TYPE_CHECKING, Any
+
+from bench_runner.measure.stats import Spread, spread
 
 if TYPE_CHECKING:
     import httpx
@@ -14,11 +15,11 @@ if TYPE_CHECKING:
 
 def build_report(client: httpx.Client, job_ids: list[str]) -> dict[str, Any]:
     """Rows of the table, the published rows with their ratio, and the jobs they come from. Plain JSON types."""
-    rows: list[dict[str, Any]] = []
+    cells: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for job_id in job_ids:
-        job = _get(client, f"/v1/jobs/{job_id}")
-        runs = _runs_of_job(client, job_id)
-        rows += [_row(client, cell, _runs_of(cell, runs)) for cell in job["cells"]]
+        for run in runs_of_job(client, job_id):
+            cells.setdefault((run["target"], run["workload"]), []).append(run)
+    rows = [_row(client, runs) for runs in cells.values()]
     references = _get(client, "/v1/references?table=mistral-7b-a100-engines")["items"]
     return {
         "jobs": job_ids,
@@ -27,13 +28,14 @@ def build_report(client: httpx.Client, job_ids: list[str]) -> dict[str, Any]:
     }
 
 
-def _get(client: httpx.Client, path: str) -> Any:
-    answer = client.get(path)
-    answer.raise_for_status()
-    return answer.json()
+def is_good(report: dict[str, Any]) -> bool:
+    """Every run completed without a failed request, and none is INVALID."""
+    return all(
+        row["completed"] == len(row["runs"]) and not row["failed"] and not row["invalid"] for row in report["rows"]
+    )
 
 
-def _runs_of_job(client: httpx.Client, job_id: str) -> list[dict[str, Any]]:
+def runs_of_job(client: httpx.Client, job_id: str) -> list[dict[str, Any]]:
     """All of them, page by page, first to last."""
     path = f"/v1/runs?job={job_id}&limit=200&sort=created_at"
     page = _get(client, path)
@@ -44,31 +46,44 @@ def _runs_of_job(client: httpx.Client, job_id: str) -> list[dict[str, Any]]:
     return runs
 
 
-def _runs_of(cell: dict[str, Any], runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [run for run in runs if (run["target"], run["workload"]) == (cell["target"], cell["workload"])]
+def reasons_of(client: httpx.Client, run: dict[str, Any]) -> list[tuple[str, str]]:
+    """Code and words of what keeps a run from being VALID."""
+    result = _get(client, f"/v1/runs/{run['id']}")["result"]
+    reasons = result["validity"]["reasons"] if result else []
+    return [(reason["code"], reason["message"]) for reason in reasons if reason["severity"] != "note"]
 
 
-def _row(client: httpx.Client, cell: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """One cell: medians over its repeats; totals as each repeat counted them."""
+def _get(client: httpx.Client, path: str) -> Any:
+    answer = client.get(path)
+    answer.raise_for_status()
+    return answer.json()
+
+
+def _row(client: httpx.Client, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """One target × workload: medians over its VALID runs; where none is, over all."""
     spec = _get(client, f"/v1/runs/{runs[0]['id']}")["spec"]
+    first = runs[0]
+    valid = [run for run in runs if run["validity"] == "VALID"]
+    lost = [run for run in runs if run["validity"] != "VALID"]
+
+    def over_runs(name: str) -> Spread | None:
+        return spread([run["metrics"][name] for run in valid or runs if run["metrics"][name] is not None])
 
     def middle(name: str) -> float | None:
-        spread = cell["metrics"].get(name)
-        return spread["median"] if spread else None
+        found = over_runs(name)
+        return found.median if found else None
 
     def total(name: str) -> int | None:
-        values = [run["metrics"][name] for run in runs if run["metrics"][name] is not None]
-        return round(median(values)) if values else None
+        found = middle(name)
+        return None if found is None else round(found)
 
-    speed = cell["metrics"].get("output_tokens_per_s")
-    states = {run["validity"] for run in runs}
+    speed = over_runs("output_tokens_per_s")
     return {
-        "target": cell["target"],
-        "engine": cell["engine"],
-        "model": cell["model"],
-        "workload": cell["workload"],
-        "simulated": cell["simulated"],
-        "repeats": cell["repeats"],
+        "target": first["target"],
+        "engine": first["engine"],
+        "model": first["model"],
+        "workload": first["workload"],
+        "simulated": first["simulated"],
         "prompts": spec["workload"]["requests"],
         "max_tokens_per_prompt": spec["workload"]["output_tokens"]["tokens"],
         "total_input_tokens": total("total_input_tokens"),
@@ -76,15 +91,22 @@ def _row(client: httpx.Client, cell: dict[str, Any], runs: list[dict[str, Any]])
         "input_tokens_per_s": middle("input_tokens_per_s"),
         "output_tokens_per_s": middle("output_tokens_per_s"),
         # Half the range over repeats; one repeat has no spread.
-        "output_tokens_per_s_spread": (speed["max"] - speed["min"]) / 2 if speed and speed["n"] > 1 else None,
+        "output_tokens_per_s_spread": (speed.max - speed.min) / 2 if speed and speed.n > 1 else None,
         "duration_s": middle("duration_s"),
         "failed": sum(sum((run["failures"] or {}).values()) for run in runs),
         "ttft_p50_s": middle("ttft_p50_s"),
         "ttft_p95_s": middle("ttft_p95_s"),
         "tpot_p50_s": middle("tpot_p50_s"),
         "roofline_ratio": middle("roofline_ratio"),
-        "validity": states.pop() if len(states) == 1 else "MIXED",
-        "reasons": sorted({code for run in runs for code in run["reason_codes"]}),
+        # What the figures rest on.
+        "validity": "VALID" if valid else runs[0]["validity"],
+        "repeats": len(valid or runs),
+        "completed": sum(run["status"] == "completed" for run in runs),
+        "invalid": sum(run["validity"] == "INVALID" for run in runs),
+        "left_out": [
+            {"run": run["id"], "validity": run["validity"], "reasons": [words for _, words in reasons_of(client, run)]}
+            for run in lost
+        ],
         "runs": [run["id"] for run in runs],
     }
 
@@ -138,14 +160,19 @@ def print_demo(report: dict[str, Any], data: Path) -> None:
             _number(row["ttft_p50_s"], 1, 1000),
             _number(row["ttft_p95_s"], 1, 1000),
             _number(row["tpot_p50_s"], 2, 1000),
-            row["validity"] or "-",
+            f"{row['validity'] or '-'} ({row['repeats']} of {len(row['runs'])})",
             "simulated" if row["simulated"] else "",
         )
     console.print(table)
     console.print(
-        "Medians over repeats; ± half the range over repeats (one repeat has none). TTFT of a burst is a place"
+        "Medians over the runs that are VALID; ± half their range (one run has none). TTFT of a burst is a place"
     )
     console.print("in one queue, so its percentiles describe this burst and claim nothing beyond it.")
+    for row in report["rows"]:
+        for left in row["left_out"]:
+            words = "; ".join(left["reasons"]) or "it has no result"
+            why = f"{row['target']} × {row['workload']}, run {left['run']}: {left['validity'] or 'failed'}: {words}"
+            console.print(why, highlight=False, soft_wrap=True)
     console.print(_published_table(report["published"]))
     for note in sorted({row["note"] for row in report["published"] if row["note"]}):
         console.print(f"The published table says of itself: {note}.", highlight=False)
