@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hmac
 import ipaddress
 from urllib.parse import urlsplit
@@ -17,6 +19,8 @@ from services.settings import Settings
 #: A load balancer has no key.
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 METRICS_PATH = "/metrics"
+#: How much of a body that is too large is read on, and for how long.
+DRAIN_BYTES, DRAIN_S = 64 << 20, 5.0
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -94,6 +98,7 @@ class BodyLimit:
             return
         length = Headers(scope=scope).get("content-length", "")
         if length.isdecimal() and len(length) < 20 and int(length) > self._most_bytes:
+            await _drain(receive)
             problem = Problem("", self._words(), "send less")
             await problem_response(413, problem.problem, [problem])(scope, receive, send)
             return
@@ -104,6 +109,7 @@ class BodyLimit:
             message = await receive()
             received += len(message.get("body", b""))
             if received > self._most_bytes:
+                await _drain(receive, more=message.get("more_body", False))
                 # Raised inside the route's reading of the body; becomes a problem like any other.
                 raise HTTPException(413, self._words())
             return message
@@ -112,3 +118,14 @@ class BodyLimit:
 
     def _words(self) -> str:
         return f"the body is larger than {self._most_bytes} bytes"
+
+
+async def _drain(receive: Receive, *, more: bool = True) -> None:
+    """Throw the rest of a body away, within bounds: whoever still sends when the connection ends never reads why."""
+    dropped = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_S):
+            while more and dropped < DRAIN_BYTES:
+                message = await receive()
+                dropped += len(message.get("body", b""))
+                more = message["type"] == "http.request" and message.get("more_body", False)

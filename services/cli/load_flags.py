@@ -36,7 +36,9 @@ class WrongUse(Exception):
 def add_load_flags(load: argparse._ArgumentGroup) -> None:
     """How requests are sent; each is `None` where it is not given."""
     load.add_argument("--arrival", choices=ARRIVALS, help="default: what the other flags ask for, else the workload's")
-    load.add_argument("--concurrency", type=int, metavar="C", help="closed loop with C requests in flight")
+    load.add_argument(
+        "--concurrency", type=int, metavar="C", help="closed loop with C requests in flight; the cap of an open one"
+    )
     load.add_argument("--think-time", type=float, metavar="S", help="closed loop: pause of a slot between two requests")
     load.add_argument("--think-time-kind", choices=("fixed", "exponential"), help="exponential: S is the mean")
     load.add_argument("--rate", type=float, metavar="R", help="open loop: requests a second (Poisson unless --arrival)")
@@ -47,7 +49,7 @@ def add_load_flags(load: argparse._ArgumentGroup) -> None:
     load.add_argument("--trace", metavar="FILE", help="open loop: moments and lengths of a recorded load")
     load.add_argument("--trace-format", choices=("offsets", "mooncake", "azure"), help="default: offsets (own JSONL)")
     load.add_argument("--time-scale", type=float, metavar="X", help="of --trace: 0.5 replays twice as fast")
-    load.add_argument("--max-concurrency", type=int, metavar="C", help="open loop: most in flight")
+    load.add_argument("--max-concurrency", type=int, metavar="C", help="the same, of an open loop alone")
     load.add_argument(
         "--duration", type=float, metavar="S", help="send for S seconds; --requests is then the most sent"
     )
@@ -65,13 +67,13 @@ def sending_of(flags: argparse.Namespace, workload: WorkloadSpec) -> dict[str, A
         WrongUse: flags that do not go together, or that are no numbers.
         DatasetError: a trace that cannot be read.
     """
-    given = {name for name in _BELONGS if getattr(flags, name) is not None}
-    kind = _kind(flags, workload, given)
+    kind = _kind(flags, workload, _given(flags))
+    flags = _cap_said(flags, kind)
+    given = _given(flags)
     for name in sorted(given):
         if kind not in _BELONGS[name]:
-            cap = "; to cap an open loop give --max-concurrency" if name == "concurrency" else ""
             raise WrongUse(
-                f"{_flag(name)} does not go with a {kind} arrival; it belongs to {', '.join(_BELONGS[name])}{cap}"
+                f"{_flag(name)} does not go with a {kind} arrival; it belongs to {', '.join(_BELONGS[name])}"
             )
     sending: dict[str, Any] = {}
     if flags.arrival is not None or kind != workload.arrival.kind or given - {"duration", "ramp_up"}:
@@ -101,6 +103,19 @@ def trace_rows(sending: dict[str, Any]) -> int | None:
     if arrival is None or arrival["kind"] != "trace":
         return None
     return len(read_trace(Trace.model_validate(arrival), duration_s=sending.get("duration_s")))
+
+
+def _given(flags: argparse.Namespace) -> set[str]:
+    return {name for name in _BELONGS if getattr(flags, name) is not None}
+
+
+def _cap_said(flags: argparse.Namespace, kind: str) -> argparse.Namespace:
+    """`--concurrency` of an open loop is its cap."""
+    if flags.concurrency is None or kind not in _BELONGS["max_concurrency"]:
+        return flags
+    if flags.max_concurrency is not None:
+        raise WrongUse("--concurrency and --max-concurrency both cap an open loop; give one")
+    return argparse.Namespace(**(vars(flags) | {"concurrency": None, "max_concurrency": flags.concurrency}))
 
 
 def _kind(flags: argparse.Namespace, workload: WorkloadSpec, given: set[str]) -> str:

@@ -24,7 +24,20 @@ if TYPE_CHECKING:
 ENGINE_NAMES = ("vllm", "tgi", "transformers", "bud", "sglang", "mlx", "openai")
 ENDPOINT_NAMES = ("completions", "chat", "native")
 DEFAULT_WORKLOAD = "burst-100x128x128"
-#: field of a spec -> the flag that fills it, where they are called differently
+#: field of a workload -> the flag that is laid over it
+_WORKLOAD_FLAGS = {
+    "requests": "--requests",
+    "prompts.input_tokens.tokens": "--input-tokens",
+    "output_tokens.tokens": "--output-tokens",
+    "warmup_batches": "--warmup",
+    "arrival.concurrency": "--concurrency",
+    "arrival.max_concurrency": "--max-concurrency",
+    "arrival.rate_per_s": "--rate",
+    "arrival.burstiness": "--burstiness",
+    "arrival.think_time_s": "--think-time",
+    "arrival.time_scale": "--time-scale",
+}
+#: field of a spec -> the flag that fills it
 _FLAGS = {
     "url": "--url",
     "model": "--model",
@@ -94,7 +107,7 @@ def execute(arguments: argparse.Namespace) -> int:
         _check_files(arguments)
         outcome = _run(spec, arguments)
     except (WrongUse, SpecError) as error:
-        print(f"enginebench run: {error}", file=sys.stderr)
+        print(f"enginebench run: {_in_flags(str(error))}", file=sys.stderr)
         return 2
     if isinstance(outcome.error, SpecError):
         where = f" ({outcome.error.field})" if outcome.error.field else ""
@@ -147,6 +160,13 @@ def _flag_of(location: tuple[int | str, ...]) -> str:
     """The flag that fills a field of a spec; a workload file's own fields keep their names."""
     name = str(location[0]) if location else ""
     return _FLAGS.get(name, ".".join(map(str, location)))
+
+
+def _in_flags(message: str) -> str:
+    """The same, with the flags that were laid over the workload by their names."""
+    for field, flag in _WORKLOAD_FLAGS.items():
+        message = message.replace(f"workload: {field}: ", f"{flag}: ")
+    return message.replace("; warmup_batches: Input should be 'auto'", "")
 
 
 def _check_files(arguments: argparse.Namespace) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+
+from tests.fakes.service import running_service
 
 TARGET: dict[str, Any] = {
     "name": "a",
@@ -179,6 +183,18 @@ def test_a_body_that_is_no_job(shared_client: TestClient, body: bytes, status: i
 def test_a_body_too_large_without_a_length(shared_client: TestClient) -> None:
     pieces = (b" " * 1000 for _ in range(1000))
     refused(shared_client.post("/v1/jobs", content=pieces, headers=JSON), 413)
+
+
+def test_whoever_sends_too_much_and_then_looks_still_reads_why(tmp_path: Path) -> None:
+    with running_service(f"sqlite:///{tmp_path / 'e.sqlite'}", tmp_path / "state", "--api-only") as service:
+        request = urllib.request.Request(
+            f"{service.client.base_url}/v1/jobs", data=b"x" * 30_000_000, headers={"content-type": "application/json"}
+        )
+        with pytest.raises(urllib.error.HTTPError) as told:
+            urllib.request.urlopen(request, timeout=30)
+    with told.value as answer:
+        assert answer.status == 413
+        assert "larger than" in answer.read().decode()
 
 
 def test_a_body_of_another_type(shared_client: TestClient) -> None:

@@ -116,7 +116,10 @@ def test_a_run_reads_the_engines_metrics_as_often_as_told(words: list[str], inte
         (["--scrape-interval", "0"], "--scrape-interval: Input should be greater than or equal to 0.05"),
         (["--timeout", "-3"], "--timeout: Input should be greater than 0"),
         (["--slo-ttft", "0"], "--slo-ttft: "),
-        (["--rate", "5", "--concurrency", "3"], "to cap an open loop give --max-concurrency"),
+        (["--warmup", "-1"], "run: --warmup: Input should be greater than or equal to 0\n"),
+        (["--input-tokens", "0"], "run: --input-tokens: Input should"),
+        (["--rate", "5", "--concurrency", "0"], "run: --max-concurrency: Input should"),
+        (["--rate", "5", "--concurrency", "3", "--max-concurrency", "4"], "both cap an open loop; give one"),
     ],
 )
 def test_what_is_wrong_is_told_by_its_flag(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,6 +52,7 @@ def test_no_flag_leaves_the_workload() -> None:
     [
         ("--rate 20", Poisson(rate_per_s=20)),
         ("--rate 20 --arrival poisson --max-concurrency 8", Poisson(rate_per_s=20, max_concurrency=8)),
+        ("--rate 20 --concurrency 8", Poisson(rate_per_s=20, max_concurrency=8)),
         ("--rate 0.5 --arrival constant", Constant(rate_per_s=0.5)),
         ("--rate 20 --burstiness 0.5", Gamma(rate_per_s=20, burstiness=0.5)),
         ("--rate 20 --arrival gamma --burstiness 2", Gamma(rate_per_s=20, burstiness=2)),
@@ -143,7 +144,6 @@ def test_limits_of_the_slo() -> None:
             "--concurrency does not go with a burst arrival; it belongs to closed_loop",
         ),
         ("--arrival burst --rate 4", "--rate does not go with a burst arrival"),
-        ("--concurrency 4 --rate 4", "--concurrency does not go with a poisson arrival"),
         ("--rate 4 --think-time 1", "--think-time does not go with a poisson arrival; it belongs to closed_loop"),
         ("--rate 4 --arrival constant --burstiness 2", "--burstiness does not go with a constant arrival"),
         ("--max-concurrency 4", "--max-concurrency does not go with a burst arrival"),
