@@ -16,7 +16,7 @@ from bench_runner.errors import LoadFailed, RunCancelled, RunError, SpecError, T
 from bench_runner.load.contract import LoadOutcome, RunControl
 from bench_runner.load.outcome import describe_load
 from bench_runner.measure.counters import Movement, counters_moved
-from bench_runner.measure.environment import describe
+from bench_runner.measure.environment import describe, network_path
 from bench_runner.measure.evidence import Evidence
 from bench_runner.measure.summary import RunFacts
 from bench_runner.measure.telemetry import describe_telemetry, requests_in_engine
@@ -33,6 +33,7 @@ from bench_runner.plan.tokenizer import (
 )
 from bench_runner.plan.workload import MEASURED, DrawnWorkload
 from bench_runner.warmup import warm_up
+from engines.cards import HeldBack, held_back, read_cards
 from engines.clock import monotonic_ns, sleep_s, utc_now
 from engines.contract import Capture, Endpoint
 from engines.errors import (
@@ -104,11 +105,13 @@ def _carry_out(spec: RunSpec, control: RunControl, site: Site, notebook: Noteboo
         control.stage = "warming"
         warm_up(batch, notebook)
         control.stage = "measuring"
+        cards_before = _cards_of(target)
         before = _still_counters(target)
         broken = partial(_keep_broken, batch, notebook, drawn)
         with target.watch(spec.scrape_interval_s) as watch, batch.send(drawn, salvage=broken) as outcome:
             watch.stop()
             moved = counters_moved(before, _still_counters(target))
+            cards = held_back(cards_before, _cards_of(target))
             control.stage = "decoding"
             for record, raw in batch.decode(drawn, outcome):
                 notebook.keep(record, raw)
@@ -122,7 +125,7 @@ def _carry_out(spec: RunSpec, control: RunControl, site: Site, notebook: Noteboo
             notebook.notes += window_notes(drawn.schedule, window, duration_s=spec.workload.duration_s, unsent=unsent)
         notebook.environment["load"] = describe_load(outcome)
         _keep_telemetry(notebook, outcome, watch)
-        notebook.evidence = _evidence(batch, notebook, outcome, moved, watch)
+        notebook.evidence = replace(_evidence(batch, notebook, outcome, moved, watch), cards=cards)
         if outcome.ended == "complete":
             control.stage = "calibrating"
             _calibrate(batch, notebook, outcome, drawn)
@@ -221,6 +224,12 @@ def _still_counters(target: OpenTarget) -> dict[str, float]:
             return again
         counters = again
     return counters
+
+
+def _cards_of(target: OpenTarget) -> dict[str, HeldBack]:
+    """The cards of the engine's host, where it is ours; {} where it is another, or the engine needs none."""
+    near = network_path(target.origin.address) in ("loopback", "same host")
+    return read_cards() if near and not target.facts.simulated else {}
 
 
 def _keep_telemetry(notebook: Notebook, outcome: LoadOutcome, watch: Watch) -> None:

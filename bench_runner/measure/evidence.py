@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from bench_runner.measure.calibration import Calibration
 from bench_runner.measure.record import RequestRecord
+from engines.cards import HeldBack
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,8 @@ class Evidence:
     engine_restarted: bool = False
     #: (asked, answered, ns; requests running and waiting then) as the engine's own gauges said within the window
     gauges: Sequence[tuple[int, int, float]] = ()
+    #: how long the clocks of each card of the engine's host were held back over the window, by its index
+    cards: Mapping[str, HeldBack] = field(default_factory=dict)
     #: the load process held against a known answer, under this run's load
     calibration: Calibration | None = None
     #: as stated; `None`: nothing was stated

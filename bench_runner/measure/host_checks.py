@@ -14,6 +14,8 @@ STOLEN_NOTED = 0.01
 STOLEN_LIMIT = 0.10
 #: Share of the window for which a load process waited for a CPU: the stamps of its own reads are late by as much.
 WAIT_LIMIT = 0.05
+#: Share of the window for which a card may have been slowed down.
+THROTTLED_LIMIT = 0.01
 #: Shares of a shorter window are noise: the kernel counts stolen time in hundredths of a second.
 LEAST_WALL_S = 0.5
 
@@ -59,6 +61,30 @@ def check_engine(evidence: Evidence) -> list[Reason]:
         return []
     message = "the engine was started anew within the window: its counters began again, and it was not warm"
     return [Reason("engine_restarted", "invalid", message)]
+
+
+def check_cards(evidence: Evidence) -> list[Reason]:
+    """The cards ran as fast as they are meant to: not too hot, not braked. A power cap is how many run, and a note."""
+    reasons = []
+    wall_s = evidence.wall_s
+    if not wall_s:
+        return []
+    for index, card in evidence.cards.items():
+        slow_s = max(card.thermal_s, card.brake_s)
+        if slow_s > THROTTLED_LIMIT * wall_s:
+            why = "it was too hot" if card.thermal_s >= card.brake_s else "the power supply braked it"
+            message = (
+                f"card {index} of the engine's host was slowed down for {slow_s:.2f} s of {wall_s:.2f} s because "
+                f"{why}; {THROTTLED_LIMIT:.0%} is the limit; mend its cooling or power, or let it rest before a run"
+            )
+            reasons.append(Reason("throttled", "inconclusive", message))
+        elif card.power_cap_s > THROTTLED_LIMIT * wall_s:
+            message = (
+                f"card {index} of the engine's host drew all the power it may for {card.power_cap_s:.2f} s of "
+                f"{wall_s:.2f} s, and lowered its clocks by it: figures hold for this power limit"
+            )
+            reasons.append(Reason("power_capped", "note", message))
+    return reasons
 
 
 def check_hardware(evidence: Evidence) -> list[Reason]:

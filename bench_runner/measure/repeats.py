@@ -25,7 +25,8 @@ def figures_of(summary: Mapping[str, Any]) -> dict[str, float]:
         if metric.kind == "number":
             found[name] = float(value)
         else:
-            found.update({f"{name}.{figure}": float(value[figure]) for figure in FIGURES})
+            # A result from before there was a p999 has none.
+            found.update({f"{name}.{figure}": float(value[figure]) for figure in FIGURES if figure in value})
     return found
 
 

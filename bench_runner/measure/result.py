@@ -50,6 +50,8 @@ class Distribution:
     p90: float
     p95: float
     p99: float
+    #: the 99.9th
+    p999: float
     max: float
     #: percentile name -> the sample is independent and large enough to claim it
     supported: dict[str, bool]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from bench_runner.measure.calibration_checks import check_calibration
 from bench_runner.measure.evidence import Evidence
-from bench_runner.measure.host_checks import check_engine, check_hardware, check_host, name_cause
+from bench_runner.measure.host_checks import check_cards, check_engine, check_hardware, check_host, name_cause
 from bench_runner.measure.lag import own_lags_s
 from bench_runner.measure.record import RequestRecord
 from bench_runner.measure.result import Reason, Validity, ValidityState
@@ -209,6 +209,7 @@ CHECKS: tuple[Callable[[Evidence], list[Reason]], ...] = (
     check_calibration,
     check_host,
     check_engine,
+    check_cards,
     check_length,
     check_stationary,
     check_littles_law,

@@ -8,11 +8,14 @@ import os
 import signal
 from collections.abc import Iterator
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench_runner import runner
 from bench_runner.load.contract import RunControl
+from engines.cards import read_cards
 from engines.clock import sleep_s
 from engines.simulated.start import SimulatedServer, simulated_engine
 from tests.integration.validity.driving import (
@@ -196,6 +199,22 @@ def test_an_engine_that_falls_behind_is_not_stationary() -> None:
         assert {"not_stationary"} <= set(found), found
         easy: dict[str, Any] = {"requests": 60, "arrival": {"kind": "poisson", "rate_per_s": 20}}
         assert_clean(lambda: drive(server, seed=next(SEEDS), **(load | easy)))
+
+
+def test_a_card_that_is_too_hot_is_noticed(
+    server: SimulatedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver's tool is a script, whose counter of a hot card moves by half a second each time it is asked."""
+    tool, asked = tmp_path / "nvidia-smi", tmp_path / "asked"
+    tool.write_text(f'#!/bin/sh\necho >> {asked}\necho "0, 0, $(($(wc -l < {asked}) * 500000)), 0, 0"\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    # A simulated engine has no card, whatever this host has.
+    assert_clean(lambda: drive(server, seed=next(SEEDS)))
+    assert not asked.exists()
+    monkeypatch.setattr(runner, "_cards_of", lambda _: read_cards())
+    hot = reasons(drive(server, seed=next(SEEDS)))
+    assert "card 0 of the engine's host was slowed down for 0.50 s" in hot["throttled"]
 
 
 def test_an_engine_that_slows_down_is_not_stationary(server: SimulatedServer) -> None:

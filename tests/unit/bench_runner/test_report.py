@@ -84,6 +84,14 @@ def test_claimed_percentiles_have_no_mark() -> None:
     records = [make_record(k) for k in range(500)]
     looped = make_result(records, workload={"arrival": {"kind": "closed_loop", "concurrency": 4}})
     assert "*" not in to_text(looped)
+    assert "p99.9" not in to_text(looped)
+
+
+def test_the_thousandth_is_shown_where_it_is_claimed() -> None:
+    records = [make_record(k) for k in range(4603)]
+    text = to_text(make_result(records, workload={"arrival": {"kind": "closed_loop", "concurrency": 4}}))
+    assert "p99.9" in text
+    assert "*" not in text
 
 
 def test_the_window_says_what_of_the_run_was_measured() -> None:

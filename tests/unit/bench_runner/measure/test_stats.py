@@ -54,7 +54,7 @@ def test_distribution_is_ordered_and_knows_nothing_of_the_order_it_came_in(value
     assert found is not None
     assert found == distribution(values[::-1])
     assert found.n == len(values)
-    assert found.min <= found.p50 <= found.p90 <= found.p95 <= found.p99 <= found.max
+    assert found.min <= found.p50 <= found.p90 <= found.p95 <= found.p99 <= found.p999 <= found.max
     assert found.min <= found.mean <= found.max
     if len(values) == 1:
         assert found.stddev is None
@@ -75,7 +75,7 @@ def test_a_distribution_of_nothing_is_none() -> None:
 
 
 def test_minimum_samples_are_those_of_loadgen() -> None:
-    assert MINIMUM_SAMPLES == {"p50": 7, "p90": 44, "p95": 90, "p99": 459}
+    assert MINIMUM_SAMPLES == {"p50": 7, "p90": 44, "p95": 90, "p99": 459, "p999": 4603}
 
 
 @given(st.floats(0.01, 0.999), st.floats(0.5, 0.999))
@@ -87,7 +87,16 @@ def test_minimum_samples_is_the_least_that_satisfies_the_rule(quantile: float, c
 
 
 @pytest.mark.parametrize(
-    ("n", "claimed"), [(6, []), (7, ["p50"]), (100, ["p50", "p90", "p95"]), (459, [*MINIMUM_SAMPLES])]
+    ("n", "claimed"),
+    [
+        (6, []),
+        (7, ["p50"]),
+        (100, ["p50", "p90", "p95"]),
+        (458, ["p50", "p90", "p95"]),
+        (459, ["p50", "p90", "p95", "p99"]),
+        (4602, ["p50", "p90", "p95", "p99"]),
+        (4603, [*MINIMUM_SAMPLES]),
+    ],
 )
 def test_a_percentile_is_claimed_from_its_minimum_on(n: int, claimed: list[str]) -> None:
     found = distribution([float(k) for k in range(n)])

@@ -11,6 +11,7 @@ from bench_runner.measure.evidence import Evidence
 from bench_runner.measure.record import RequestRecord
 from bench_runner.measure.result import Reason, ValidityState
 from bench_runner.measure.validity import judge
+from engines.cards import HeldBack
 from engines.contract import FailureKind
 from tests.fakes.records import START_NS, make_record
 
@@ -398,3 +399,30 @@ def test_how_much_too_fast_is_put_in_words() -> None:
     reason = found("above_roofline", roofline_ratio=1.25)
     assert reason is not None
     assert "took 0.80 of the least time" in reason.message
+
+
+@pytest.mark.parametrize(
+    ("card", "code", "expected"),
+    [
+        (HeldBack(0.02, 0.0, 0.0), "throttled", None),
+        (HeldBack(0.03, 0.0, 0.0), "throttled", "inconclusive"),
+        (HeldBack(0.0, 0.03, 0.0), "throttled", "inconclusive"),
+        (HeldBack(0.0, 0.0, 1.9), "throttled", None),
+        (HeldBack(0.0, 0.0, 1.9), "power_capped", "note"),
+        (HeldBack(0.0, 0.0, 0.0), "power_capped", None),
+    ],
+)
+def test_a_card_that_was_slowed_down(card: HeldBack, code: str, expected: str | None) -> None:
+    """Within two seconds, of which a hundredth is allowed."""
+    assert severity(code, cards={"0": card}, wall_s=2.0) == expected
+
+
+def test_the_card_and_the_cause_are_named() -> None:
+    hot = found("throttled", cards={"0": HeldBack(0, 0, 0), "3": HeldBack(0.5, 0.1, 0)}, wall_s=2.0)
+    assert hot is not None
+    assert hot.message.startswith(
+        "card 3 of the engine's host was slowed down for 0.50 s of 2.00 s because it was too hot; 1% is the limit"
+    )
+    braked = found("throttled", cards={"0": HeldBack(0.1, 0.5, 0)}, wall_s=2.0)
+    assert braked is not None
+    assert "because the power supply braked it" in braked.message
