@@ -116,8 +116,7 @@ def _requests(arguments: argparse.Namespace, service: Service) -> int:
 
 
 def _exclude(arguments: argparse.Namespace, service: Service) -> int:
-    change = {"excluded": arguments.note is not None, "note": arguments.note}
-    run = service.patch(f"/v1/runs/{arguments.run}", change)
+    run = service.patch(f"/v1/runs/{arguments.run}", {"excluded_note": arguments.note})
     if arguments.json:
         print_json(run)
     else:

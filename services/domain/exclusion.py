@@ -9,26 +9,17 @@ from pydantic import ConfigDict, Field, model_validator
 from engines.spec import Spec
 from services.domain.text import refuse_unstorable
 
-EXCLUSION_EXAMPLE: dict[str, Any] = {"excluded": True, "note": "somebody else used the card meanwhile"}
+EXCLUSION_EXAMPLE: dict[str, Any] = {"excluded_note": "somebody else used the card meanwhile"}
 
 
 class Exclusion(Spec):
     """Whether a run counts where runs are held against each other. It stays in the history either way."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [EXCLUSION_EXAMPLE, {"excluded": False}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [EXCLUSION_EXAMPLE, {"excluded_note": None}]})
 
-    excluded: bool
-    note: Annotated[str, Field(min_length=1, max_length=1000)] | None = Field(
-        default=None, description="why; goes with excluded: true"
+    excluded_note: Annotated[str, Field(min_length=1, max_length=1000)] | None = Field(
+        description="why it is left out of rankings; null: it counts"
     )
-
-    @model_validator(mode="after")
-    def _says_why(self) -> Exclusion:
-        if self.excluded and self.note is None:
-            raise ValueError("a run that is left out needs a note that says why")
-        if not self.excluded and self.note is not None:
-            raise ValueError("a note belongs to a run that is left out")
-        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -140,8 +140,8 @@ def patch_run(
     A run that is left out counts in no summary of its job, no curve, no comparison, no dashboard's figures and not on
     /metrics, which then shows the newest one before it.
     """
-    if change.note is not None:
-        return RunOut.model_validate(exclude_run(store, run_id, change.note))
+    if change.excluded_note is not None:
+        return RunOut.model_validate(exclude_run(store, run_id, change.excluded_note))
     return RunOut.model_validate(include_run(store, run_id))
 
 
