@@ -53,6 +53,16 @@ class Database:
             yield connection
 
     @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """A transaction that reads everything as it was at one moment, however long it takes."""
+        with _outages_named(), self.engine.connect() as plain:
+            connection = plain
+            if self.dialect == "postgresql":
+                connection = plain.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
+                yield connection
+
+    @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that writes; on SQLite it takes the write lock at once, so it never fails half way."""
         with _outages_named(), self.engine.connect() as plain:
@@ -127,8 +137,11 @@ def ping(database: Database) -> None:
     with database.read() as connection:
         try:
             connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
-        except ProgrammingError:
-            raise Unavailable("the database is not migrated; run the migration first") from None
+        except (ProgrammingError, OperationalError) as error:
+            # SQLite has no error of its own for a table that is not there.
+            if isinstance(error, OperationalError) and "no such table" not in str(error.orig):
+                raise
+            raise Unavailable("the database is not migrated: run `enginebench migrate`") from None
 
 
 def close(database: Database) -> None:

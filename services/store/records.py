@@ -12,6 +12,9 @@ from services.domain.text import storable
 #: How `records.data` is packed, kept beside it so that a later packing can be told from this one.
 PACKING = "zlib-jsonl"
 
+#: In its place where retention let go of the records.
+DROPPED = "dropped"
+
 _STEP_BYTES = 1 << 16
 
 

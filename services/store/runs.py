@@ -11,7 +11,7 @@ from services.domain.errors import BadInput, NotFound, Problem
 from services.store import tables
 from services.store.cursor import Keyset
 from services.store.database import Database, now
-from services.store.records import unpack
+from services.store.records import DROPPED, unpack
 from services.store.rows import Attempt, Page, Run, RunDetail, RunFilter, RunMetrics, RunStatus
 from services.store.tables import runs
 
@@ -54,7 +54,8 @@ def get_run(database: Database, run_id: str) -> RunDetail:
         tries = connection.execute(
             select(tables.attempts).where(tables.attempts.c.run_id == run_id).order_by(tables.attempts.c.attempt)
         )
-        kept = connection.scalar(select(tables.records.c.records).where(tables.records.c.run_id == run_id))
+        of_run = (tables.records.c.run_id == run_id, tables.records.c.packing != DROPPED)
+        kept = connection.scalar(select(tables.records.c.records).where(*of_run))
         return RunDetail(
             run=run,
             spec=document.spec,
@@ -95,12 +96,16 @@ def get_records(database: Database, run_id: str) -> Iterator[dict[str, Any]]:
     """A run's request records in the order of the plan, one at a time; none where it has no result.
 
     Raises:
-        NotFound: no such run (raised at the call, not at the first record).
+        NotFound: no such run, or retention let go of its records (raised at the call, not at the first record).
     """
     with database.read() as connection:
         read_run(connection, run_id)
-        packed = connection.scalar(select(tables.records.c.data).where(tables.records.c.run_id == run_id))
-    return unpack(packed) if packed is not None else iter(())
+        columns = (tables.records.c.packing, tables.records.c.data)
+        kept = connection.execute(select(*columns).where(tables.records.c.run_id == run_id)).one_or_none()
+    if kept is not None and kept.packing == DROPPED:
+        gone = f"the request records of the run {run_id} were let go of; its result is kept"
+        raise NotFound(gone, (Problem("run_id", gone, "see GET /v1/runs/{run_id}, or restore them from a backup"),))
+    return unpack(kept.data) if kept is not None else iter(())
 
 
 def cancel_run(database: Database, run_id: str) -> Run:

@@ -211,7 +211,7 @@ records = Table(
     metadata,
     _id("runs.id", primary_key=True),
     Column("records", Integer, nullable=False),
-    #: how `data` is packed: "zlib-jsonl"
+    #: how `data` is packed: "zlib-jsonl"; "dropped": there were so many, and retention let go of them
     Column("packing", Words, nullable=False),
     Column("data", LargeBinary, nullable=False),
 )

@@ -1,0 +1,162 @@
+"""A backup is the same bytes from either database, and gives the same database back."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench_runner.measure.record import to_json
+from services.domain.errors import BadInput, Conflict
+from services.store.backup import restore_backup, write_backup
+from services.store.database import Database, close, migrate, open_database
+from services.store.jobs import get_job
+from services.store.queue import beat, claim
+from services.store.results import finish
+from services.store.runs import get_records, get_run
+from services.store.schema import schema_fault
+from services.store.targets import create_target
+from tests.fakes.history import one_run
+from tests.fakes.jobs import planned, put
+from tests.fakes.postgres import PostgresServer
+from tests.fakes.records import make_record
+from tests.fakes.results import make_result
+
+RUNS = 1000
+
+
+@pytest.fixture
+def others(tmp_path: Path, postgres: PostgresServer) -> Iterator[dict[str, str]]:
+    """A new database of each kind."""
+    urls = {"sqlite": f"sqlite:///{tmp_path / 'other.sqlite'}", "postgresql": postgres.create_database()}
+    yield urls
+    postgres.drop_database(urls["postgresql"])
+
+
+def fill(database: Database) -> None:
+    """1,000 runs, nearly all with results and records, and some of everything else."""
+    result = make_result()
+    result["environment"]["said"] = "µ ☃ 𝄞 and 1e-9"
+    records = [to_json(make_record(k)) for k in range(3)]
+    create_target(database, name="a", spec={"engine": "vllm", "é": [1, 2.5, None]})
+    for number in range(RUNS // 100):
+        put(database, *(planned(k) for k in range(100)), labels={"number": str(number)}, priority=number % 3)
+    for _ in range(RUNS - 5):
+        claimed = claim(database, "w1", 60.0)
+        assert claimed is not None
+        assert finish(database, claimed, result, records)
+    put(database, planned(0), planned(1, lengths_from=0), planned(2, lengths_from=0))
+    assert claim(database, "w2", 60.0) is not None
+    beat(database, "w2", None, "0.1.0")
+
+
+def test_backup_and_restore_of_a_thousand_runs_give_the_same_bytes(
+    database: Database, others: dict[str, str], tmp_path: Path
+) -> None:
+    fill(database)
+    first = tmp_path / "first"
+    count = write_backup(database, first)
+    assert count > 5 * RUNS
+    again = tmp_path / "again"
+    write_backup(database, again)
+    assert again.read_bytes() == first.read_bytes()
+    for kind, url in others.items():
+        other = open_database(url)
+        assert restore_backup(other, first) == count
+        assert schema_fault(other) is None
+        copy = tmp_path / kind
+        assert write_backup(other, copy) == count
+        assert copy.read_bytes() == first.read_bytes(), kind
+        close(other)
+
+
+def test_a_restored_database_goes_on(database: Database, others: dict[str, str], tmp_path: Path) -> None:
+    run_id = one_run(database)
+    job = put(database)
+    write_backup(database, tmp_path / "backup")
+    for url in others.values():
+        other = open_database(url)
+        restore_backup(other, tmp_path / "backup")
+        assert get_run(other, run_id) == get_run(database, run_id)
+        assert list(get_records(other, run_id)) == list(get_records(database, run_id))
+        claimed = claim(other, "w1", 60.0)
+        assert claimed is not None
+        assert finish(other, claimed, make_result(), [])
+        assert get_job(other, job.id).status == "completed"
+        close(other)
+
+
+def test_a_backup_of_an_older_version_is_brought_up_to_this_one(database: Database, tmp_path: Path) -> None:
+    run_id = one_run(database)
+    whole = tmp_path / "whole"
+    write_backup(database, whole)
+    newer = {"excluded_at", "excluded_note", "engine_version", "concurrency", "figures", "attained", "series", "point"}
+    newer |= {"tokens_per_s_per_user_p50", "output_tokens_per_s_per_gpu"}
+    lines = [json.loads(line) for line in gzip.decompress(whole.read_bytes()).splitlines()]
+    lines[0]["revision"] = "0001"
+    for table, row in lines[1:-1]:
+        for name in newer & row.keys() if table == "runs" else ():
+            del row[name]
+    old = tmp_path / "old"
+    old.write_bytes(gzip.compress("".join(json.dumps(line) + "\n" for line in lines).encode()))
+    other = open_database(f"sqlite:///{tmp_path / 'other.sqlite'}")
+    restore_backup(other, old)
+    assert schema_fault(other) is None
+    assert get_run(other, run_id).run == get_run(database, run_id).run
+    close(other)
+
+
+def spoilt(whole: bytes) -> dict[str, bytes]:
+    lines = gzip.decompress(whole).splitlines(keepends=True)
+    newer = json.dumps(json.loads(lines[0]) | {"revision": "9999"}).encode() + b"\n"
+    return {
+        "no gzip": b"hello",
+        "empty": b"",
+        "cut in the middle": whole[: len(whole) // 2],
+        "without its end": gzip.compress(b"".join(lines[:-1])),
+        "a row less": gzip.compress(b"".join([*lines[:-2], lines[-1]])),
+        "of a newer version": gzip.compress(b"".join([newer, *lines[1:]])),
+        "something else": gzip.compress(b'{"a": 1}\n'),
+    }
+
+
+def test_what_is_no_whole_backup_is_refused_and_leaves_nothing(
+    database: Database, others: dict[str, str], tmp_path: Path
+) -> None:
+    one_run(database)
+    write_backup(database, tmp_path / "whole")
+    for name, data in spoilt((tmp_path / "whole").read_bytes()).items():
+        path = tmp_path / "spoilt"
+        path.write_bytes(data)
+        for url in others.values():
+            other = open_database(url)
+            with pytest.raises(BadInput, match="no whole backup"):
+                restore_backup(other, path)
+            # nothing of it is there, so the next one is not refused for it
+            assert schema_fault(other) == "is not migrated; `enginebench serve` does it at its start", name
+            close(other)
+
+
+def test_a_database_with_something_in_it_is_not_written_over(
+    database: Database, others: dict[str, str], tmp_path: Path
+) -> None:
+    one_run(database)
+    write_backup(database, tmp_path / "whole")
+    with pytest.raises(Conflict, match="holds jobs"):
+        restore_backup(database, tmp_path / "whole")
+    for url in others.values():
+        migrate(url)
+        other = open_database(url)
+        beat(other, "w1", None, "0.1.0")
+        assert restore_backup(other, tmp_path / "whole") > 0
+        close(other)
+
+
+def test_a_file_that_cannot_be_written_leaves_none_behind(database: Database, tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(OSError, match="taken"):
+        write_backup(database, tmp_path / "taken")
+    assert [path.name for path in tmp_path.glob("*taken*")] == ["taken"]
