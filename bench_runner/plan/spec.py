@@ -16,6 +16,7 @@ from engines.spec import Spec, TargetSpec
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Tokens = Annotated[int, Field(ge=1, le=10_000_000)]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 Concurrency = Annotated[int, Field(ge=1, le=20_000)]
 #: requests a second
@@ -287,6 +288,8 @@ class WorkloadSpec(Spec):
     lengths: Literal["ignore-eos", "overlay", "length-matched", "natural"] = "ignore-eos"
     #: lengths of a "length-matched" run, one a request, as the engine that may stop early gave them
     matched_output_tokens: tuple[Tokens, ...] | None = None
+    #: of its prompts, lengths and moments; `None`: the run's own. A run takes it over, so that workloads stay alike
+    seed: Seed | None = Field(default=None, exclude_if=_is_none)
     temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] = 0.0
     #: whole batches of the same shape thrown away first; "auto": until two in a row agree within 2 % (at most 8); with
     #: `duration_s` no more than 30 s of it each, behind the ramp-up
@@ -331,6 +334,11 @@ class Limits(Spec):
     connect_timeout_s: Seconds = 10.0
 
 
+def without_seed(workload: WorkloadSpec) -> WorkloadSpec:
+    """The workload as a run has it: the seed is the run's."""
+    return workload.model_copy(update={"seed": None})
+
+
 class RunSpec(Spec):
     """One run: target × workload × limits × SLO × seed. Everything that changes a number is in here."""
 
@@ -338,7 +346,7 @@ class RunSpec(Spec):
     workload: WorkloadSpec
     limits: Limits = Limits()
     slo: Slo | None = None
-    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
+    seed: Seed = 0
     #: which repeat of its cell this is; prompts are drawn from (seed, repeat, attempt)
     repeat: Annotated[int, Field(ge=0, le=100_000)] = 0
     attempt: Annotated[int, Field(ge=1, le=1_000)] = 1

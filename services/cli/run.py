@@ -120,7 +120,7 @@ def execute(arguments: argparse.Namespace) -> int:
 def _spec(arguments: argparse.Namespace) -> RunSpec:
     from pydantic import ValidationError
 
-    from bench_runner.plan.spec import Limits, RunSpec
+    from bench_runner.plan.spec import Limits, RunSpec, without_seed
     from engines.spec import Attached, TargetSpec
 
     if arguments.api_key_env and not os.environ.get(arguments.api_key_env):
@@ -138,12 +138,14 @@ def _spec(arguments: argparse.Namespace) -> RunSpec:
         )
         given = {"request_timeout_s": arguments.timeout, "run_timeout_s": arguments.run_timeout}
         limits = Limits.model_validate({name: value for name, value in given.items() if value is not None})
-        seed = secrets.randbits(48) if arguments.seed is None else arguments.seed
+        # The flag goes before the workload's own seed, and that before one drawn anew.
+        workload = _workload(arguments)
+        seed = next(s for s in (arguments.seed, workload.seed, secrets.randbits(48)) if s is not None)
         interval = arguments.scrape_interval
         scraping = {} if interval is None else {"scrape_interval_s": None if interval == "off" else interval}
         return RunSpec(
             target=target,
-            workload=_workload(arguments),
+            workload=without_seed(workload),
             limits=limits,
             slo=_slo(arguments),
             seed=seed,

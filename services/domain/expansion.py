@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench_runner.plan.spec import RunSpec, WorkloadSpec
+from bench_runner.plan.spec import RunSpec, WorkloadSpec, without_seed
 from engines.address import Lookup
 from engines.spec import TargetSpec
 from services.domain.errors import BadInput, Problem
@@ -82,10 +82,10 @@ def expand(
             position=position,
             spec=RunSpec(
                 target=arm.spec,
-                workload=workload.spec,
+                workload=without_seed(workload.spec),
                 limits=job.limits,
                 slo=job.slo if job.search is None else job.search.slo,
-                seed=_seed_of(seed, workload.place),
+                seed=_seed_of(workload, seed),
                 repeat=repeat,
                 keep_raw=job.keep_raw,
                 scrape_interval_s=job.scrape_interval_s,
@@ -137,11 +137,12 @@ def _points(along: Along, workload: WorkloadSpec) -> Iterator[PointWorkload]:
             yield PointWorkload(spec, base, first.value)
 
 
-def _seed_of(seed: int, place: int) -> int:
+def _seed_of(point: PointWorkload, job_seed: int) -> int:
     """Each point draws prompts of its own: an engine may still have those of another in its prefix cache."""
-    if place == 0:
+    seed = job_seed if point.spec.seed is None else point.spec.seed
+    if point.place == 0:
         return seed
-    return int.from_bytes(hashlib.sha256(f"{seed} {place}".encode()).digest()[:6])
+    return int.from_bytes(hashlib.sha256(f"{seed} {point.place}".encode()).digest()[:6])
 
 
 def _search_problems(job: JobSpec, search: Search, workloads: Sequence[WorkloadSpec]) -> Iterator[Problem]:

@@ -100,6 +100,18 @@ def test_a_run_is_calibrated_unless_told_otherwise(words: list[str], calibrated:
     assert spec.model_dump(mode="json").get("calibration") == (None if calibrated else False)
 
 
+@pytest.mark.parametrize(("words", "seed"), [([], 7), (["--seed", "3"], 3)])
+def test_a_seed_is_the_flag_s_or_the_file_s(words: list[str], seed: int, tmp_path: Path) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text(
+        "requests: 3\nseed: 7\nprompts: {kind: synthetic, input_tokens: {kind: fixed, tokens: 9}}\n"
+        "output_tokens: {kind: fixed, tokens: 4}\n"
+    )
+    flags = ["run", "--engine", "vllm", "--url", "http://127.0.0.1:8000", "--model", "m", "--workload", str(file)]
+    spec = _spec(build_parser().parse_args([*flags, *words]))
+    assert (spec.seed, spec.workload.seed) == (seed, None)
+
+
 @pytest.mark.parametrize(("words", "interval_s"), [([], 0.2), (["1.5"], 1.5), (["off"], None)])
 def test_a_run_reads_the_engines_metrics_as_often_as_told(words: list[str], interval_s: float | None) -> None:
     flags = ["run", "--engine", "vllm", "--url", "http://127.0.0.1:8000", "--model", "m"]

@@ -47,6 +47,16 @@ def test_orders(order: str, expected: str) -> None:
     assert [run.position for run in runs] == list(range(8))
 
 
+def test_a_workload_s_own_seed_goes_before_the_job_s_and_is_the_run_s() -> None:
+    own = PRESETS["burst-100x128x128"].model_dump() | {"name": "own", "seed": 4}
+    runs = runs_of(targets=["a"], workloads=[own, "published-a100"])
+    assert [run.spec.seed for run in runs] == [4, 9]
+    assert [run.spec.workload.seed for run in runs] == [None, None]
+    points = runs_of(targets=["a"], workloads=[own], sweep={"axis": "concurrency", "values": [1, 2]})
+    assert points[0].spec.seed == 4
+    assert points[1].spec.seed not in (4, 9)
+
+
 def test_every_run_carries_what_changes_its_number() -> None:
     runs = runs_of(repeats=2, slo={"ttft_s": 1}, limits={"run_timeout_s": 5}, keep_raw=True, scrape_interval_s=None)
     assert {run.spec.seed for run in runs} == {9}
