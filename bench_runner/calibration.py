@@ -36,8 +36,6 @@ REPLAY_SHARE = 0.5
 MOST_REPLAY_S = 5.0
 #: token events replayed for each second that the calibration may take: more could not be decoded in it
 EVENTS_PER_S = 20_000
-#: windows below this are not calibrated: it would take longer than the run
-LEAST_WINDOW_S = 1.0
 #: bytes of one event, and of one prompt, that are replayed at most
 MOST_EVENT_BYTES = 16 * 1024
 MOST_PROMPT_BYTES = 64 * 1024
@@ -87,8 +85,6 @@ def calibrate(records: list[RequestRecord], conditions: Conditions, control: Run
         NotCalibrated: it could not be done.
         LoadFailed: the load process died or could not do its work.
     """
-    if conditions.window_s < LEAST_WINDOW_S:
-        raise NotCalibrated(f"the window of {conditions.window_s:.2f} s is shorter than {LEAST_WINDOW_S:g} s")
     started_ns = monotonic_ns()
     time_s = max(LEAST_TIME_S, TIME_SHARE * conditions.window_s)
     span_s = min(REPLAY_SHARE * time_s, MOST_REPLAY_S, conditions.window_s)
