@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from importlib import resources
 from typing import Any
 
 from fastapi import FastAPI
@@ -29,6 +32,23 @@ WORDS = {
     500: "The service failed; its log says where.",
     502: "The target did not answer.",
     503: "The database does not answer; try again later.",
+}
+
+
+#: query parameter -> a value of it
+PARAMETERS: dict[str, Any] = {
+    "engine": ["vllm", "tgi"],
+    "model": ["mistralai/Mistral-7B-Instruct-v0.2"],
+    "workload": ["burst-100x128x128"],
+    "target": ["vllm-mistral-7b"],
+    "hardware": ["A100-80GB"],
+    "status": ["completed"],
+    "validity": ["VALID"],
+    "since": "2026-01-31T00:00:00Z",
+    "until": "2026-02-28T00:00:00Z",
+    "sort": "-output_tokens_per_s",
+    "axis": "engine",
+    "table": "mistral-7b-a100-engines",
 }
 
 
@@ -67,9 +87,11 @@ def complete(document: dict[str, Any], *, with_keys: bool) -> dict[str, Any]:
     schemas["ProblemBody"] = body_schema
     if with_keys:
         document["components"]["securitySchemes"] = {"apiKey": {"type": "http", "scheme": "bearer"}}
+    answers = json.loads(resources.files(__package__).joinpath("examples.json").read_text("utf-8"))
     for path, operations in document["paths"].items():
-        for operation in operations.values():
+        for method, operation in operations.items():
             responses = operation["responses"]
+            _add_examples(f"{method} {path}", operation, answers)
             for status in _common_statuses(path, "requestBody" in operation):
                 responses.setdefault(str(status), {"description": WORDS[status]})
             for status, response in responses.items():
@@ -80,6 +102,17 @@ def complete(document: dict[str, Any], *, with_keys: bool) -> dict[str, Any]:
             if with_keys and path not in OPEN_PATHS:
                 operation["security"] = [{"apiKey": []}]
     return document
+
+
+def _add_examples(route: str, operation: dict[str, Any], answers: Mapping[str, Any]) -> None:
+    """An answer for each status and media type, as a service on a simulated engine gave it, and a value a parameter."""
+    for status, response in operation["responses"].items():
+        for media, body in response.get("content", {}).items():
+            if (key := f"{route} {status} {media}") in answers:
+                body["example"] = answers[key]
+    for parameter in operation.get("parameters", []):
+        if parameter["in"] == "query" and parameter["name"] in PARAMETERS:
+            parameter.setdefault("example", PARAMETERS[parameter["name"]])
 
 
 def _common_statuses(path: str, has_body: bool) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import jsonschema_rs
 from fastapi.testclient import TestClient
 
 from bench_runner.plan.presets import PRESETS
@@ -88,3 +89,16 @@ def test_the_document_names_every_route_and_every_refusal(client: TestClient) ->
             if "requestBody" in operation:
                 assert {"400", "413"} <= set(refusals)
                 assert operation["requestBody"]["content"]["application/json"]["examples"]
+
+
+def test_every_answer_has_an_example_that_its_schema_allows(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            good = [answer for status, answer in operation["responses"].items() if int(status) < 400]
+            for media, body in (pair for answer in good for pair in answer.get("content", {}).items()):
+                if media == "application/json":
+                    schema = body["schema"] | {"components": document["components"]}
+                    jsonschema_rs.validate(schema, body["example"])
+                else:
+                    assert body["example"].strip(), (method, path)
