@@ -51,7 +51,8 @@ METRICS: dict[str, Metric] = {
             "tokens/s",
             "higher",
             "number",
-            "output tokens of successful requests ÷ duration_s: the makespan rate",
+            "output tokens of successful requests ÷ duration_s: the makespan rate; where a window is measured, those "
+            "that arrived in it (summary.window.arrived_output_tokens) ÷ its length",
             "published tables",
         ),
         Metric(

@@ -99,7 +99,13 @@ def summarise(records: Sequence[RequestRecord], facts: RunFacts) -> tuple[dict[s
     summary["roofline_ratio"] = _per(bound.least_s if bound else None, took_s)
     if window is not None:
         start_ns = facts.window[0] if facts.window else window[0]
-        summary["window"] = describe_window(everyone, records, start_ns, window)
+        # What rates rest on here: divided by length_s it gives them.
+        arrived = {
+            "arrived_requests": work.requests,
+            "arrived_input_tokens": work.input_tokens,
+            "arrived_output_tokens": work.output_tokens,
+        }
+        summary["window"] = describe_window(everyone, records, start_ns, window) | arrived
     summary.update(_distributions(records, good, facts))
     return summary, dict(sorted(failures.items()))
 

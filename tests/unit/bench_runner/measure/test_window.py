@@ -66,6 +66,10 @@ def test_a_steady_run_by_hand() -> None:
         "drain_s": pytest.approx(0.351),
         "left_out_requests": 5,
         "left_out_failures": 0,
+        # not the 15 and 60 that were sent in it
+        "arrived_requests": 14,
+        "arrived_input_tokens": 140,
+        "arrived_output_tokens": 56,
     }
 
 
