@@ -33,16 +33,13 @@ SERVER_FACTS = (
 RUN_FACTS = ("simulated", "endpoint", "hardware", "gpus", "precision", "flag_class", "socket_policy", "tokenizer")
 
 
-def describe(
-    address: str | None, *, server: Mapping[str, Any], run: Mapping[str, Any], commit: str | None = None
-) -> dict[str, Any]:
+def describe(address: str | None, *, server: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
     """The Environment of a run, as plain JSON types.
 
     Args:
         address: the server's resolved address; `None` where it was never resolved.
         server: values for SERVER_FACTS; no credentials.
         run: values for RUN_FACTS, as stated or found.
-        commit: the checkout enginebench ran from; `None` for an installed package.
 
     Raises:
         ValueError: a fact has a name that is not known here.
@@ -51,14 +48,14 @@ def describe(
     if unknown:
         raise ValueError(f"environment has no field {', '.join(unknown)}")
     return {
-        "client": describe_client(commit),
+        "client": describe_client(),
         "network_path": network_path(address),
         "server": {name: server.get(name) for name in SERVER_FACTS},
         **{name: run.get(name) for name in RUN_FACTS},
     }
 
 
-def describe_client(commit: str | None = None) -> dict[str, Any]:
+def describe_client() -> dict[str, Any]:
     """The host the load came from. What this host does not tell is `None`."""
     return {
         "cpu_model": _first_value(Path("/proc/cpuinfo"), "model name"),
@@ -71,8 +68,32 @@ def describe_client(commit: str | None = None) -> dict[str, Any]:
         "python": platform.python_version(),
         "enginebench": _enginebench_version(),
         "load_average_1min": _load_average(),
-        "commit": commit,
+        "commit": checked_out(Path(__file__).parents[2]),
     }
+
+
+def checked_out(folder: Path) -> str | None:
+    """The commit that a checkout stands on, whatever was changed in it since; `None`: no checkout, or not told.
+
+    Read from git's own files, for a run must not wait for a program that may not be there.
+    """
+    git = folder / ".git"
+    try:
+        if git.is_file():
+            # a worktree's own folder, whose branches are in the one it came from
+            git = folder / git.read_text(encoding="utf-8").removeprefix("gitdir:").strip()
+        head = (git / "HEAD").read_text(encoding="utf-8").strip()
+        if not head.startswith("ref: "):
+            return head
+        common = git / "commondir"
+        shared = git / common.read_text(encoding="utf-8").strip() if common.is_file() else git
+        name = head.removeprefix("ref: ")
+        if (shared / name).is_file():
+            return (shared / name).read_text(encoding="utf-8").strip()
+        packed = (shared / "packed-refs").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return next((line.split(" ", 1)[0] for line in packed if line.endswith(f" {name}")), None)
 
 
 def network_path(address: str | None) -> str | None:

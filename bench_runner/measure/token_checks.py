@@ -200,7 +200,10 @@ def check_prefix_cache(evidence: Evidence) -> list[Reason]:
     message = f"the engine's prefix cache served {cached} of {prompts} prompt tokens; {CACHE_LIMIT:.0%} is the limit"
     if allowed:
         message += f" beyond the {allowed} that all prompts share"
-    message += "; serve without prefix cache (vLLM: --no-enable-prefix-caching) to see every prompt computed"
+    message += (
+        "; serve without prefix cache (vLLM: --no-enable-prefix-caching) to see every prompt computed, or give another "
+        "seed: it may have been sent these before"
+    )
     return [*unknown, Reason("prefix_cache", severity, message)]
 
 

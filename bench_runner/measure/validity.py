@@ -168,7 +168,10 @@ def _notes(evidence: Evidence) -> list[Reason]:
     reasons = []
     again = sum(record.resends for record in evidence.records)
     if again:
-        text = f"{again} requests were sent again: the engine had closed their reused connection before answering"
+        text = (
+            f"{again} requests were sent again: the engine had closed their reused connection before answering; fresh "
+            "connections keep clear of it"
+        )
         reasons.append(Reason("resends", "note", text))
     if evidence.max_concurrency is not None:
         reasons += _held_back(evidence)
@@ -189,7 +192,7 @@ def _notes(evidence: Evidence) -> list[Reason]:
 
 def _held_back(evidence: Evidence) -> list[Reason]:
     """An open loop that its cap turned into a closed one: the planned rate was not what the engine got."""
-    whole = [lag for record in evidence.records if (lag := record.send_lag_s) is not None]
+    whole = [lag for record in evidence.records if not record.resends and (lag := record.send_lag_s) is not None]
     own = own_lags_s(evidence.records, evidence.max_concurrency)
     held_s = [lag - ours for lag, ours in zip(whole, own, strict=True) if lag - ours > SEND_LAG_FLOOR_S]
     if not held_s:

@@ -12,7 +12,7 @@ import pytest
 from bench_runner.outcome import RunOutcome
 from bench_runner.plan.spec import FixedLength, WorkloadSpec
 from engines.launch.keeper import session_members
-from engines.probe import PROBE_PROMPT
+from engines.probe import PROBE_PROMPT, probe
 from engines.target import OpenTarget
 from engines.vllm import VLLM
 from tests.engines.conftest import OpenEngine, assert_failed_as, interrupted
@@ -76,8 +76,27 @@ def test_a_long_run_without_a_fault_is_valid(server: OpenTarget, long_workload: 
     outcome = drive(server, long_workload)
     assert outcome.result.failures == {}
     assert outcome.result.summary["total_output_tokens"] == 80_000
+    telemetry = outcome.result.telemetry
+    assert telemetry is not None
+    assert set(telemetry["series"]) == set(VLLM.metric_names) - {"process_start_time_seconds"}
     validity = outcome.result.validity
     assert_valid_here(validity.state, [reason.code for reason in validity.reasons if reason.severity != "note"])
+
+
+def test_the_same_run_with_one_request_of_somebody_else_is_inconclusive(
+    server: OpenTarget, long_workload: WorkloadSpec, drive: Drive
+) -> None:
+    """As small as a health check that generates: no count of tokens shows it, that of requests does."""
+
+    def stranger() -> None:
+        probe(server.origin, server.engine, server.endpoint, server.dialect, server.model)
+
+    outcome = interrupted(drive, server, long_workload, stranger)
+    assert outcome.result.failures == {}
+    (told,) = [reason.message for reason in outcome.result.validity.reasons if reason.code == "foreign_traffic"]
+    assert told.startswith("the engine counted 101 finished requests over the window, our requests account for 100")
+    assert "a health check that generates" in told
+    assert outcome.result.validity.state == "INCONCLUSIVE"
 
 
 def test_the_same_run_with_the_server_stopped_in_it_fails(

@@ -10,16 +10,49 @@ from pathlib import Path
 import pytest
 
 from bench_runner.measure import environment
-from bench_runner.measure.environment import RUN_FACTS, SERVER_FACTS, describe, describe_client, network_path
+from bench_runner.measure.environment import (
+    RUN_FACTS,
+    SERVER_FACTS,
+    checked_out,
+    describe,
+    describe_client,
+    network_path,
+)
 
 
 def test_the_client_is_this_host() -> None:
-    client = describe_client("abc123")
+    client = describe_client()
     assert client["cores"] == os.cpu_count()
     assert client["python"] == platform.python_version()
     assert client["kernel"] == platform.release()
-    assert client["commit"] == "abc123"
-    assert describe_client()["commit"] is None
+    assert client["commit"] == checked_out(Path(__file__).parents[4])
+
+
+def test_the_commit_is_that_of_the_checkout(tmp_path: Path) -> None:
+    assert checked_out(tmp_path) is None
+    git = tmp_path / ".git"
+    git.mkdir()
+    (git / "HEAD").write_text("0123abcd\n")
+    assert checked_out(tmp_path) == "0123abcd"
+    (git / "HEAD").write_text("ref: refs/heads/main\n")
+    assert checked_out(tmp_path) is None
+    (git / "packed-refs").write_text("# pack-refs\n77aa refs/heads/main\n88bb refs/heads/maintenance\n")
+    assert checked_out(tmp_path) == "77aa"
+    (git / "refs" / "heads").mkdir(parents=True)
+    (git / "refs" / "heads" / "main").write_text("99cc\n")
+    assert checked_out(tmp_path) == "99cc"
+
+
+def test_the_commit_of_a_worktree_is_in_the_repository_it_came_from(tmp_path: Path) -> None:
+    origin, tree = tmp_path / "origin" / ".git", tmp_path / "tree"
+    own = origin / "worktrees" / "tree"
+    for folder in (own, origin / "refs" / "heads", tree):
+        folder.mkdir(parents=True)
+    (tree / ".git").write_text(f"gitdir: {own}\n")
+    (own / "HEAD").write_text("ref: refs/heads/side\n")
+    (own / "commondir").write_text("../..\n")
+    (origin / "refs" / "heads" / "side").write_text("11dd\n")
+    assert checked_out(tree) == "11dd"
 
 
 def test_a_host_that_does_not_tell_gives_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,3 +72,12 @@ def test_a_client_that_is_never_late_has_no_lag_whatever_the_cap(lives: list[tup
         ends.append(at + took)
         records.append(sent(index, due, at, at + took))
     assert own_lags_s(records, cap) == [0] * len(records)
+
+
+@pytest.mark.parametrize("cap", [None, 2])
+def test_what_the_engine_made_us_send_again_is_not_our_lag(cap: int | None) -> None:
+    records = [*CAPPED[:3], make_record(3, sent_ms=900.0, events_ms=(1000.0,), scheduled_ns=START_NS, resends=1)]
+    assert own_lags_s(records, cap) == own_lags_s(records[:3], cap)
+    again = [make_record(k, sent_ms=25.0, scheduled_ns=START_NS, events_ms=(100.0, 200.0), resends=1) for k in range(9)]
+    first = [make_record(9, events_ms=(100.0, 200.0))]
+    assert "send_lag" not in {reason.code for reason in judge(Evidence([*again, *first])).reasons}
