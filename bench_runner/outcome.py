@@ -62,7 +62,8 @@ class Notebook:
     received_bytes: int = 0
     #: `None`: not asked for, or not possible; a note says why
     calibration: Calibration | None = None
-    #: what the engine said of itself over the window; `None`: it says nothing, or there was no window
+    #: what the engine said of itself over the window, and below "cards" what the driver said of its cards; `None`:
+    #: neither says anything, or there was no window
     telemetry: dict[str, Any] | None = None
     #: takes the target's token out of whatever the target said
     redact: Callable[[str], str] = str

@@ -6,6 +6,7 @@ run(spec) ─▶ open_target ─▶ draw ─▶ warm up ─▶ drive ─▶ deco
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -15,6 +16,7 @@ from bench_runner.calibration import Conditions, NotCalibrated, calibrate
 from bench_runner.errors import LoadFailed, RunCancelled, RunError, SpecError, TargetFailed
 from bench_runner.load.contract import LoadOutcome, RunControl
 from bench_runner.load.outcome import describe_load
+from bench_runner.measure.cards import describe_cards, energy_note
 from bench_runner.measure.counters import Movement, counters_moved
 from bench_runner.measure.environment import describe, network_path
 from bench_runner.measure.evidence import Evidence
@@ -45,7 +47,9 @@ from engines.errors import (
     TargetUnavailable,
     UnknownEngine,
 )
+from engines.nvml import CardWatch
 from engines.probe import PROBE_PROMPT
+from engines.spec import Attached
 from engines.target import OpenTarget, Site, open_target
 from engines.watch import Watch
 
@@ -108,8 +112,10 @@ def _carry_out(spec: RunSpec, control: RunControl, site: Site, notebook: Noteboo
         cards_before = _cards_of(target)
         before = _still_counters(target)
         broken = partial(_keep_broken, batch, notebook, drawn)
-        with target.watch(spec.scrape_interval_s) as watch, batch.send(drawn, salvage=broken) as outcome:
+        watched = CardWatch(_card_numbers(spec, target), interval_s=spec.scrape_interval_s)
+        with target.watch(spec.scrape_interval_s) as watch, watched, batch.send(drawn, salvage=broken) as outcome:
             watch.stop()
+            watched.stop()
             moved = counters_moved(before, _still_counters(target))
             cards = held_back(cards_before, _cards_of(target))
             control.stage = "decoding"
@@ -125,6 +131,7 @@ def _carry_out(spec: RunSpec, control: RunControl, site: Site, notebook: Noteboo
             notebook.notes += window_notes(drawn.schedule, window, duration_s=spec.workload.duration_s, unsent=unsent)
         notebook.environment["load"] = describe_load(outcome)
         _keep_telemetry(notebook, outcome, watch)
+        _keep_cards(notebook, outcome, watched)
         notebook.evidence = replace(_evidence(batch, notebook, outcome, moved, watch), cards=cards)
         if outcome.ended == "complete":
             control.stage = "calibrating"
@@ -228,8 +235,33 @@ def _still_counters(target: OpenTarget) -> dict[str, float]:
 
 def _cards_of(target: OpenTarget) -> dict[str, HeldBack]:
     """The cards of the engine's host, where it is ours; {} where it is another, or the engine needs none."""
+    return read_cards() if _has_cards_here(target) else {}
+
+
+def _card_numbers(spec: RunSpec, target: OpenTarget) -> tuple[int, ...]:
+    """The driver's numbers of the cards that the target occupies on this host, as its resources name them ("gpu:0").
+
+    Of a server that somebody else started only what is stated is known.
+    """
+    occupied = spec.target.resources if isinstance(spec.target.reach, Attached) else spec.target.cards
+    found = sorted(int(name[4:]) for name in occupied if re.fullmatch(r"gpu:\d{1,4}", name))
+    return tuple(found) if _has_cards_here(target) else ()
+
+
+def _has_cards_here(target: OpenTarget) -> bool:
     near = network_path(target.origin.address) in ("loopback", "same host")
-    return read_cards() if near and not target.facts.simulated else {}
+    return near and not target.facts.simulated
+
+
+def _keep_cards(notebook: Notebook, outcome: LoadOutcome, watched: CardWatch) -> None:
+    """What the target's cards drew and did over the window, and what a token cost of it."""
+    given = [record.output_tokens for record in notebook.records if record.ok]
+    counted = [tokens for tokens in given if tokens is not None]
+    tokens = sum(counted) if len(counted) == len(given) else None
+    told = describe_cards(watched.readings, (outcome.window_start_ns, outcome.window_end_ns), tokens)
+    if told is not None:
+        notebook.telemetry = {**(notebook.telemetry or {}), "cards": told}
+        notebook.notes.append(energy_note(told))
 
 
 def _keep_telemetry(notebook: Notebook, outcome: LoadOutcome, watch: Watch) -> None:
