@@ -26,6 +26,9 @@ MOST_ANSWER_BYTES = 32 << 20
 #: Longest wait for a connection.
 _CONNECT_S = 10.0
 
+#: Longest wait for what a server says of itself: a run can do without it.
+_GET_S = 5.0
+
 #: The `server` header by which a simulated engine says so on every response.
 SIMULATED_SERVER = "enginebench-simulated"
 
@@ -64,9 +67,13 @@ class ControlClient:
     be imported, and no question here needs one.
     """
 
-    def __init__(self, origin: Origin, *, timeout_s: float = 30.0) -> None:
+    def __init__(self, origin: Origin, *, timeout_s: float = 30.0, keeps_asking: bool = False) -> None:
+        """`keeps_asking`: also where a GET was not answered in time; else that path is not asked again."""
         self.origin = origin
         self._timeout_s = timeout_s
+        self._keeps_asking = keeps_asking
+        #: paths whose GET was not answered in time
+        self.silent: set[str] = set()
         # A base URL that ends in /v1 names the OpenAI routes; everything else is beside them.
         self._base_path = origin.base_path.removesuffix("/v1")
         self._headers = {"user-agent": USER_AGENT, "accept": "*/*"} | {k.lower(): v for k, v in origin.headers.items()}
@@ -86,21 +93,28 @@ class ControlClient:
 
     def get(self, path: str) -> Answer:
         """GET a path below the server's root. Raises TargetUnavailable where no whole answer came."""
-        return self._ask("GET", path, None)
+        if path in self.silent and not self._keeps_asking:
+            raise self._unavailable(path, FailureKind.TIMEOUT, "did not answer before, and is not asked again")
+        try:
+            return self._ask("GET", path, None, min(self._timeout_s, _GET_S))
+        except TargetUnavailable as error:
+            if error.failure is not None and error.failure.kind is FailureKind.TIMEOUT:
+                self.silent.add(path)
+            raise
 
     def post(self, path: str, body: Mapping[str, Any]) -> Answer:
         """POST a JSON body to a path below the server's root. Raises TargetUnavailable where no whole answer came."""
-        return self._ask("POST", path, json.dumps(body).encode())
+        return self._ask("POST", path, json.dumps(body).encode(), self._timeout_s)
 
-    def _ask(self, method: str, path: str, body: bytes | None) -> Answer:
-        deadline_ns = monotonic_ns() + int(self._timeout_s * 1e9)
+    def _ask(self, method: str, path: str, body: bytes | None, limit_s: float) -> Answer:
+        deadline_ns = monotonic_ns() + int(limit_s * 1e9)
         keep = False
         try:
-            with self._send(method, path, body) as response:
+            with self._send(method, path, body, limit_s) as response:
                 kept = self._read(path, response, deadline_ns)
             keep = not response.will_close
         except TimeoutError:
-            raise self._unavailable(path, FailureKind.TIMEOUT, f"did not answer in {self._timeout_s:g} s") from None
+            raise self._unavailable(path, FailureKind.TIMEOUT, f"did not answer in {limit_s:g} s") from None
         except (HTTPException, OSError) as error:
             raise self._unavailable(path, FailureKind.BROKEN_STREAM, f"broke off its answer ({error})") from None
         finally:
@@ -123,20 +137,21 @@ class ControlClient:
             raise IncompleteRead(bytes(kept), response.length)
         return bytes(kept)
 
-    def _send(self, method: str, path: str, body: bytes | None) -> HTTPResponse:
+    def _send(self, method: str, path: str, body: bytes | None, limit_s: float) -> HTTPResponse:
         """Sends it, a second time where a connection kept from earlier turns out to be closed: no question changes
         anything at the server."""
         was_kept = self._connection is not None
         try:
-            return self._send_once(method, path, body)
+            return self._send_once(method, path, body, limit_s)
         except (HTTPException, ConnectionError):
             self._close()
             if not was_kept:
                 raise
-        return self._send_once(method, path, body)
+        return self._send_once(method, path, body, limit_s)
 
-    def _send_once(self, method: str, path: str, body: bytes | None) -> HTTPResponse:
+    def _send_once(self, method: str, path: str, body: bytes | None, limit_s: float) -> HTTPResponse:
         connection = self._connection = self._connection or self._connect(path)
+        connection.sock.settimeout(limit_s)
         headers = self._headers if body is None else {**self._headers, "content-type": "application/json"}
         connection.request(method, self._base_path + path, body=body, headers=headers)
         return connection.getresponse()
@@ -156,7 +171,6 @@ class ControlClient:
             raise
         except OSError as error:
             raise self._unavailable(path, FailureKind.CONNECT, f"cannot be reached ({error})") from None
-        opened.settimeout(self._timeout_s)
         connection = HTTPConnection(*address)
         connection.auto_open = 0  # by itself it would open an unencrypted one
         connection.sock = opened

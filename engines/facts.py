@@ -65,6 +65,8 @@ def describe(client: ControlClient, engine: Engine, model: str, *, simulated: bo
     if simulated or client.saw_simulated:
         told = _ask(client, "/simulated")
         simulation = told if isinstance(told, dict) else {}
+    if client.silent:
+        info = {"did_not_answer": ", ".join(sorted(client.silent))} | info
     return SelfDescription(
         version=version,
         model_max_tokens=_limit(info),

@@ -97,7 +97,7 @@ class Watch:
         # What it takes an engine that has nothing else to do just then: how long one waits its turn costs the engine
         # nothing.
         quickest_s = TIMEOUT_S
-        with ControlClient(self._origin, timeout_s=TIMEOUT_S) as client:
+        with ControlClient(self._origin, timeout_s=TIMEOUT_S, keeps_asking=True) as client:
             while not self._stopping.is_set():
                 self._scrapes += 1
                 asked_ns = monotonic_ns()

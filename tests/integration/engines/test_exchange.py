@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 import pytest
 
+from engines import control
 from engines.clock import monotonic_ns, sleep_s
 from engines.contract import FailureKind, Origin, WireRequest
 from engines.control import ControlClient
 from engines.dialects.http1 import encode_http
 from engines.errors import TargetUnavailable
 from engines.exchange import exchange
+from tests.integration.engines.answering import Asked, Reply, answering
 from tests.integration.engines.raw import EndConnection, Peer, raw_server
 
 WHOLE = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -77,6 +80,34 @@ def test_a_server_that_drips_does_not_hold_a_question_for_ever() -> None:
         assert monotonic_ns() - before_ns < 8e9
     assert error.value.failure is not None
     assert error.value.failure.kind is FailureKind.TIMEOUT
+
+
+@pytest.mark.parametrize(("keeps_asking", "asked"), [(False, 1), (True, 2)])
+def test_what_a_server_leaves_unanswered_is_not_asked_again(
+    monkeypatch: pytest.MonkeyPatch, keeps_asking: bool, asked: int
+) -> None:
+    monkeypatch.setattr(control, "_GET_S", 0.2)
+    released = threading.Event()
+
+    def silent(_: Asked) -> Reply:
+        released.wait(20)
+        return Reply(200, b"late")
+
+    try:
+        with (
+            answering({"/metrics": silent, "/version": Reply(200, b"1")}) as server,
+            ControlClient(origin_at(server.port), keeps_asking=keeps_asking) as client,
+        ):
+            for _ in range(2):
+                with pytest.raises(TargetUnavailable) as error:
+                    client.get("/metrics")
+                assert error.value.failure is not None
+                assert error.value.failure.kind is FailureKind.TIMEOUT
+            assert client.silent == {"/metrics"}
+            assert client.get("/version").text == "1"
+            assert [one.path for one in server.asked] == ["/metrics"] * asked + ["/version"]
+    finally:
+        released.set()
 
 
 def flood(peer: Peer) -> None:
