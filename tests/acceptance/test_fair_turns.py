@@ -1,18 +1,11 @@
-"""Four engines that the worker starts, one card: never two alive at once and none left, whoever is killed or cancelled.
-
-Two witnesses: each engine takes a lock that ends with its last process, and notes where it could not; and a look at all
-processes, dozens of times a second.
-"""
+"""Four engines that the worker starts, one card: never two alive at once, none left, whoever is killed or stopped."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,88 +15,24 @@ import pytest
 from engines.clock import sleep_s
 from services.store.database import Database
 from tests.acceptance.test_kill import PATIENCE_S, ROOT, WORKLOAD, Site, processes_of, site, unfinished
+from tests.fakes.card import Card, one_card
 from tests.fakes.service import await_true
 
 NAMES = ("vllm-qwen2.5-7b", "vllm-mistral-7b", "tgi-qwen2.5-7b", "tgi-mistral-7b")
-PROGRAMS = {"vllm": "vllm", "tgi": "text-generation-launcher"}
-LOOK_EVERY_S = 0.02
+PROGRAMS = ("vllm", "text-generation-launcher")
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
-@dataclass(slots=True)
-class Card:
-    """The one card, and what was seen on it."""
-
-    folder: Path
-    #: (engine, pid) in the order in which they were first seen
-    seen: list[tuple[str, int]] = field(default_factory=list)
-    #: looks that found more than one engine
-    together: list[set[tuple[str, int]]] = field(default_factory=list)
-    _done: threading.Event = field(default_factory=threading.Event)
-
-    def alive(self) -> set[tuple[str, int]]:
-        """Engines as they are now: (profile, pid)."""
-        found = set()
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-                if b"engines.simulated" not in words:
-                    continue
-                environment = (entry / "environ").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            told = dict(word.split(b"=", 1) for word in environment if b"=" in word)
-            if told.get(b"CARD") == str(self.folder).encode():
-                found.add((told[b"PROFILE"].decode(), int(entry.name)))
-        return found
-
-    @property
-    def refused(self) -> list[str]:
-        """Engines that found the card taken."""
-        notes = self.folder / "taken"
-        return notes.read_text().splitlines() if notes.exists() else []
-
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Looks at it from a thread for as long as the block lasts."""
-        thread = threading.Thread(target=self._watch)
-        thread.start()
-        try:
-            yield
-        finally:
-            self._done.set()
-            thread.join()
-
-    def _watch(self) -> None:
-        while not self._done.wait(LOOK_EVERY_S):
-            now = self.alive()
-            self.seen += sorted(now - {*self.seen})
-            if len(now) > 1:
-                self.together.append(now)
-
-
 @pytest.fixture
 def card(tmp_path: Path) -> Iterator[Card]:
-    """The engines' programs, and whoever watches the card; at the end nothing is on it, and there never were two."""
-    folder = tmp_path / "card"
-    folder.mkdir()
-    simulated = f'"{sys.executable}" -m engines.simulated --profile "$PROFILE" --model "$2" --port "$6" --speed 3'
-    for program in PROGRAMS.values():
-        path = folder / program
-        path.write_text(
-            '#!/bin/sh\nexec 9>"$CARD/lock"\n'
-            'flock -n 9 || echo "$PROFILE" >>"$CARD/taken"\n'
-            f'cd "{ROOT}" && exec {simulated}\n'
-        )
-        path.chmod(0o755)
-    found = Card(folder)
-    with found.watched():
+    """The engines' programs, and whoever watches the card; at the end not a process is left."""
+    with one_card(tmp_path) as found:
+        for program in PROGRAMS:
+            simulated = f'"{sys.executable}" -m engines.simulated --profile "$PROFILE" --model "$2" --port "$6"'
+            found.place(program, f'env --chdir="{ROOT}" {simulated} --speed 3')
         yield found
         await_true(lambda: not processes_of(tmp_path), 30.0, lambda: str(processes_of(tmp_path)))
-    assert found.together == []
-    assert found.refused == []
-    assert found.alive() == set()
 
 
 def targets(card: Card) -> list[dict[str, Any]]:
@@ -111,8 +40,7 @@ def targets(card: Card) -> list[dict[str, Any]]:
 
     def one(name: str) -> dict[str, Any]:
         engine = name.partition("-")[0]
-        env = {"PATH": f"{card.folder}:/usr/bin:/bin", "CARD": str(card.folder), "PROFILE": name}
-        reach = {"kind": "process", "model_path": name, "env": env}
+        reach = {"kind": "process", "model_path": name, "env": card.environment(name)}
         return {"name": name, "engine": engine, "model": name, "reach": reach, "resources": ["gpu:0"]}
 
     return [one(name) for name in NAMES]

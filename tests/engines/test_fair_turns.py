@@ -1,0 +1,62 @@
+"""Real mlx-lm and Transformers servers and two simulated engines take turns on one card, over the whole service."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.store.database import Database
+from tests.acceptance.test_fair_turns import at_work, await_engine, statuses
+from tests.acceptance.test_kill import ROOT, WORKLOAD, site, unfinished
+from tests.engines.conftest import ENVIRONMENTS, VARIABLES
+from tests.fakes.card import Card, one_card
+from tests.fakes.service import await_true
+
+PATIENCE_S = 400.0
+#: engine -> its program
+REAL = {"mlx": "mlx_lm.server", "transformers": "transformers"}
+SIMULATED = {"vllm": "vllm", "tgi": "text-generation-launcher"}
+
+
+def place(card: Card) -> None:
+    for engine, program in REAL.items():
+        real = ENVIRONMENTS / engine / "bin" / program
+        assert real.exists(), f"{engine} is not installed: run `make test-engines`, or tests/engines/install.py"
+        card.place(program, f'"{real}" "$@"')
+    for engine, program in SIMULATED.items():
+        simulated = f'"{sys.executable}" -m engines.simulated --profile {engine}-mistral-7b --model "$2" --port "$6"'
+        card.place(program, f'env --chdir="{ROOT}" {simulated} --speed 3')
+
+
+def targets(card: Card, model: Path) -> list[dict[str, Any]]:
+    """The four of them, all on gpu:0; a real one and a simulated one by turns."""
+
+    def one(engine: str) -> dict[str, Any]:
+        env = {**VARIABLES, **card.environment(engine)}
+        reach = {"kind": "process", "model_path": str(model), "env": env, "ready_timeout_s": PATIENCE_S}
+        return {"name": engine, "engine": engine, "model": str(model), "reach": reach, "resources": ["gpu:0"]}
+
+    return [one(engine) for engine in ("mlx", "vllm", "transformers", "tgi")]
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_four_engines_take_twelve_turns_and_a_killed_worker_s_engine_is_gone_before_the_next(
+    database: Database, database_url: str, tmp_path: Path, models: dict[str, Path]
+) -> None:
+    work = [WORKLOAD | {"output_tokens": {"kind": "fixed", "tokens": 16}}]
+    with one_card(tmp_path) as card:
+        place(card)
+        with site(database, database_url, tmp_path, "api", "w1", "w2") as running:
+            running.submit(targets(card, models["qwen2"]), workloads=work, repeats=3, order="abba", calibration=False)
+            for _ in range(2):
+                await_true(lambda: at_work(running, card) is not None, PATIENCE_S, running.tell)
+                before = len(card.seen)
+                running.kill(at_work(running, card) or "w1")
+                await_engine(running, card, before)
+            await_true(lambda: unfinished(database) == 0, PATIENCE_S, running.tell)
+            assert statuses(running, running.jobs[0]) == ["completed"] * 12, running.tell()
+    assert 12 < len(card.seen) <= 14, "what was killed is carried out again, with an engine of its own"
+    assert {name for name, _ in card.seen} == {*REAL, *SIMULATED}
