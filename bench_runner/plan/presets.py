@@ -78,6 +78,12 @@ _SUFFIXES = (".yaml", ".yml", ".json")
 _MAX_FILE_BYTES = 16 * 2**20
 #: A workload is four levels deep; `extra_body` may have some of its own.
 _MAX_DEPTH = 50
+#: What a person may give where a field of a workload is missing.
+_EXAMPLES = {
+    "requests": "100",
+    "prompts": "{kind: synthetic, input_tokens: {kind: fixed, tokens: 128}}",
+    "output_tokens": "{kind: fixed, tokens: 128}; entries of a dataset that bring their own length go before it",
+}
 #: Fields whose value is one of several kinds; pydantic names the kind in an error's place, right behind the field, as
 #: it names the two types of `warmup_batches`.
 _UNIONS = frozenset({"prompts", "input_tokens", "output_tokens", "arrival"})
@@ -284,6 +290,8 @@ def _explain(error: ValidationError, where: str) -> SpecError:
     for number, detail in enumerate(details[:_MOST_MISTAKES]):
         field = _dotted(detail["loc"])
         message = "is not a field of a workload" if detail["type"] == "extra_forbidden" else detail["msg"]
+        if detail["type"] == "missing" and field in _EXAMPLES:
+            message += f"; give it, such as {_EXAMPLES[field]}"
         mistakes.append(f"{field or 'workload'}: {message}")
         if number == 0 and field:
             first = f"workload.{field}"

@@ -190,7 +190,16 @@ def test_a_body_without_a_file() -> None:
             "workload.output_tokens",
             "low must not be above high",
         ),
-        ({k: v for k, v in BODY.items() if k != "requests"}, "workload.requests", "Field required"),
+        (
+            {k: v for k, v in BODY.items() if k != "requests"},
+            "workload.requests",
+            "Field required; give it, such as 100",
+        ),
+        (
+            {k: v for k, v in BODY.items() if k != "output_tokens"},
+            "workload.output_tokens",
+            "Field required; give it, such as {kind: fixed, tokens: 128}",
+        ),
         ([], "workload", "valid dictionary"),
         (None, "workload", "valid dictionary"),
         (BODY | {"temperature": float("nan")}, "workload.temperature", ""),
