@@ -42,7 +42,10 @@ class Attached(Spec):
     #: name of the secret that holds the bearer token; the value itself never enters a spec
     api_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)] | None = None
 
-    _is_a_base_url = field_validator("url")(_base_url)
+    @field_validator("url")
+    @classmethod
+    def _is_a_base_url(cls, url: str) -> str:
+        return _base_url(url)
 
 
 class Container(Spec):
@@ -58,7 +61,10 @@ class Container(Spec):
     #: from SIGTERM to SIGKILL
     stop_timeout_s: Annotated[float, Field(ge=0, le=600)] = 30.0
 
-    _is_a_base_url = field_validator("url")(_base_url)
+    @field_validator("url")
+    @classmethod
+    def _is_a_base_url(cls, url: str) -> str:
+        return _base_url(url)
 
 
 class Launched(Spec):
