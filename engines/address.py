@@ -208,6 +208,7 @@ def check_headers(headers: Mapping[str, str]) -> None:
         if value != value.strip():
             raise TargetRefused(f"the value of header {name} begins or ends with a space; take it out", field="headers")
         if _CREDENTIAL_HEADER.match(name):
-            raise TargetRefused(f"header {name} carries credentials; name a secret in api_key_env", field="headers")
+            mend = "name a secret in api_key_env, which is sent as a bearer token"
+            raise TargetRefused(f"header {name} carries credentials; {mend}", field="headers")
         if name.lower() in _OWN_HEADERS:
             raise TargetRefused(f"header {name} is set by the request itself; leave it out", field="headers")
