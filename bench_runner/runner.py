@@ -108,35 +108,40 @@ def _carry_out(spec: RunSpec, control: RunControl, site: Site, notebook: Noteboo
         notebook.notes += drawn.notes
         control.stage = "warming"
         warm_up(batch, notebook)
-        control.stage = "measuring"
-        cards_before = _cards_of(target)
-        before = _still_counters(target)
-        broken = partial(_keep_broken, batch, notebook, drawn)
-        watched = CardWatch(_card_numbers(spec, target), interval_s=spec.scrape_interval_s)
-        with target.watch(spec.scrape_interval_s) as watch, watched, batch.send(drawn, salvage=broken) as outcome:
-            watch.stop()
-            watched.stop()
-            moved = counters_moved(before, _still_counters(target))
-            cards = held_back(cards_before, _cards_of(target))
-            control.stage = "decoding"
-            for record, raw in batch.decode(drawn, outcome):
-                notebook.keep(record, raw)
-        facts = facts_of(spec, outcome, drawn, sent=len(notebook.records))
-        notebook.facts = replace(
-            facts, counted_input_tokens=moved.input_tokens, counted_output_tokens=moved.output_tokens
-        )
-        if outcome.ended == "complete":
-            window = outcome.window_start_ns, outcome.window_end_ns
-            unsent = len(drawn.requests) - len(notebook.records)
-            notebook.notes += window_notes(drawn.schedule, window, duration_s=spec.workload.duration_s, unsent=unsent)
-        notebook.environment["load"] = describe_load(outcome)
-        _keep_telemetry(notebook, outcome, watch)
-        _keep_cards(notebook, outcome, watched)
-        notebook.evidence = replace(_evidence(batch, notebook, outcome, moved, watch), cards=cards)
-        if outcome.ended == "complete":
-            control.stage = "calibrating"
-            _calibrate(batch, notebook, outcome, drawn)
+        outcome = _measure(batch, notebook, drawn)
     raise_early_end(outcome)
+
+
+def _measure(batch: Batch, notebook: Notebook, drawn: DrawnWorkload) -> LoadOutcome:
+    """The window: driven, watched, read back, and held against a replay of itself."""
+    spec, target, control = batch.spec, batch.target, batch.control
+    control.stage = "measuring"
+    cards_before = _cards_of(target)
+    before = _still_counters(target)
+    broken = partial(_keep_broken, batch, notebook, drawn)
+    watched = CardWatch(_card_numbers(spec, target), interval_s=spec.scrape_interval_s)
+    with target.watch(spec.scrape_interval_s) as watch, watched, batch.send(drawn, salvage=broken) as outcome:
+        watch.stop()
+        watched.stop()
+        moved = counters_moved(before, _still_counters(target))
+        cards = held_back(cards_before, _cards_of(target))
+        control.stage = "decoding"
+        for record, raw in batch.decode(drawn, outcome):
+            notebook.keep(record, raw)
+    facts = facts_of(spec, outcome, drawn, sent=len(notebook.records))
+    notebook.facts = replace(facts, counted_input_tokens=moved.input_tokens, counted_output_tokens=moved.output_tokens)
+    if outcome.ended == "complete":
+        window = outcome.window_start_ns, outcome.window_end_ns
+        unsent = len(drawn.requests) - len(notebook.records)
+        notebook.notes += window_notes(drawn.schedule, window, duration_s=spec.workload.duration_s, unsent=unsent)
+    notebook.environment["load"] = describe_load(outcome)
+    _keep_telemetry(notebook, outcome, watch)
+    _keep_cards(notebook, outcome, watched)
+    notebook.evidence = replace(_evidence(batch, notebook, outcome, moved, watch), cards=cards)
+    if outcome.ended == "complete":
+        control.stage = "calibrating"
+        _calibrate(batch, notebook, outcome, drawn)
+    return outcome
 
 
 def _keep_broken(batch: Batch, notebook: Notebook, drawn: DrawnWorkload, captures: Iterator[Capture]) -> None:
@@ -178,18 +183,26 @@ def _choose_tokenizer(spec: RunSpec, target: OpenTarget, control: RunControl) ->
         if isinstance(counted, int) and target.endpoint is not Endpoint.CHAT:
             check_match(local, PROBE_PROMPT, counted)
         return local
-    if target.tokenize(PROBE_PROMPT) is None:
+    if _ids(target, PROBE_PROMPT) is None:
         return ApproximateTokenizer()
 
     def tokenize(text: str) -> tuple[int, ...]:
         if control.cancelled:
             raise RunCancelled("cancelled while prompts were drawn")
-        ids = target.tokenize(text)
+        ids = _ids(target, text)
         if ids is None:
             raise TargetUnavailable(f"{target.origin.url} stopped answering /tokenize", field="target.tokenizer")
         return ids
 
     return RemoteTokenizer(tokenize)
+
+
+def _ids(target: OpenTarget, text: str) -> tuple[int, ...] | None:
+    try:
+        return target.tokenize(text)
+    except TargetUnavailable as error:
+        message = f"{error}; give the model's own tokenizer.json (target.tokenizer) to go without this route"
+        raise TargetUnavailable(message, field="target.tokenizer", failure=error.failure) from None
 
 
 def _template_tokens(target: OpenTarget, tokenizer: Tokenizer) -> int:

@@ -13,14 +13,15 @@ from typing import Any
 import pytest
 
 from bench_runner import runner
-from bench_runner.errors import LoadFailed, RunCancelled, RunError, SpecError
+from bench_runner.errors import LoadFailed, RunCancelled, RunError, SpecError, TargetFailed
 from bench_runner.load.contract import LoadPlan, RunControl
 from bench_runner.load.outcome import salvage
 from bench_runner.outcome import RunOutcome
 from bench_runner.plan.spec import RunSpec
 from engines.clock import sleep_s
+from engines.errors import TargetUnavailable
 from engines.simulated.start import SimulatedServer, simulated_engine
-from engines.target import Site
+from engines.target import OpenTarget, Site
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,19 @@ def test_a_simulated_engine_is_not_measured_under_another_s_name(server: Simulat
     assert isinstance(outcome.error, SpecError)
     assert outcome.error.field == "target.engine"
     assert outcome.result.outcome == "failed"
+
+
+def test_a_tokenizer_route_that_hangs_is_told_with_the_way_around_it(
+    server: SimulatedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hang(*_: object) -> None:
+        raise TargetUnavailable("/tokenize did not answer in 30 s", field="reach.url")
+
+    monkeypatch.setattr(OpenTarget, "tokenize", hang)
+    outcome = run(spec(server), tmp_path)
+    assert isinstance(outcome.error, TargetFailed)
+    assert outcome.error.field == "target.tokenizer"
+    assert "did not answer in 30 s; give the model's own tokenizer.json (target.tokenizer)" in str(outcome.error)
 
 
 def test_the_time_limit_is_the_whole_run_s(server: SimulatedServer, tmp_path: Path) -> None:
