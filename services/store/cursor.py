@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, RowMapping, Select, and_, or_
+from sqlalchemy import Column, ColumnElement, Connection, RowMapping, Select, and_, or_, select
 
 from services.domain.errors import BadInput, Problem
 from services.store.tables import UtcTime, Words
@@ -37,7 +37,10 @@ class Keyset:
             query = query.where(self._after(*self._decode(cursor)))
         value, key = (self.column.desc(), self.key.desc()) if self.descending else (self.column, self.key)
         order = [value, key] if not self.column.nullable else [self.column.is_(None), value, key]
-        rows = list(connection.execute(query.order_by(*order).limit(limit + 1)).mappings())
+        # Keys alone are sorted, so that of a long list only the page's own rows are read whole.
+        chosen = query.with_only_columns(self.key).order_by(*order).limit(limit + 1).subquery()
+        whole = query.where(self.key.in_(select(chosen.c[self.key.name]))).order_by(*order)
+        rows = list(connection.execute(whole).mappings())
         if len(rows) <= limit:
             return rows, None
         last = rows[limit - 1]
