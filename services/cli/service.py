@@ -99,7 +99,7 @@ class Service:
         headers = {"authorization": f"Bearer {key}"} if key else {}
         try:
             return cls(
-                httpx.Client(base_url=arguments.server.rstrip("/"), headers=headers, timeout=60.0, trust_env=False)
+                httpx.Client(base_url=arguments.server.rstrip("/"), headers=headers, timeout=90.0, trust_env=False)
             )
         except (httpx.InvalidURL, ValueError) as error:
             raise Refused(f"--server: {error}") from None

@@ -27,6 +27,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     ):
         action = actions.add_parser(name, help=words, allow_abbrev=False)
         action.add_argument("name", metavar="NAME")
+        if command is _probe:
+            action.add_argument(
+                "--timeout", type=float, default=30.0, metavar="S", help="longest wait for it, 1 to 60 (default: 30)"
+            )
         action.set_defaults(func=speaking(command))
         add_service_arguments(action, inner=True)
 
@@ -136,7 +140,7 @@ def _show(arguments: argparse.Namespace, service: Service) -> int:
 
 
 def _probe(arguments: argparse.Namespace, service: Service) -> int:
-    probe = service.post(f"/v1/targets/{arguments.name}/probe")
+    probe = service.post(f"/v1/targets/{arguments.name}/probe?timeout_s={arguments.timeout}")
     if arguments.json:
         print_json(probe)
     elif probe["ok"]:

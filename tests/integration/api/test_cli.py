@@ -90,7 +90,10 @@ def test_targets_are_created_listed_probed_and_deleted(say: Say) -> None:
     code, out, _ = say("targets", "--json")
     assert (code, json.loads(out)[0]["flags"]) == (0, ["--max-num-seqs=128"])
     assert "http://127.0.0.1:9" in say("targets", "list")[1]
-    code, out, _ = say("targets", "probe", "a")
+    code, out, err = say("targets", "probe", "a", "--timeout", "0.5")
+    assert (code, out) == (2, "")
+    assert "timeout_s" in err
+    code, out, _ = say("targets", "probe", "a", "--timeout", "5")
     assert (code, "does not answer" in out) == (1, True)
     code, _, err = say(*create("a"))
     assert (code, "already" in err) == (2, True)
