@@ -69,7 +69,10 @@ SEARCH_JOB_EXAMPLE: dict[str, Any] = {
 
 
 class Search(Spec):
-    """For each target × workload: the highest load at which enough requests keep the SLO. Each probe is a run."""
+    """For each target × workload: the highest load at which enough requests keep the SLO. Each probe is a run.
+
+    Its runs are in the history and on the job's curve, and not on /metrics: each is a workload of its own there.
+    """
 
     model_config = ConfigDict(json_schema_extra={"examples": [SEARCH_EXAMPLE]})
 
