@@ -21,6 +21,9 @@ from engines.scrape import scrape
 MOST_READINGS = 600
 #: share of the time that an engine may spend on scrapes: they touch no more gaps between tokens than lie above a p99
 SHARE = 0.01
+#: … but of the first few: one alone may have waited for a busy host and tells little, and a short run needs some
+SHARE_AT_FIRST = 0.1
+FIRST = 3
 #: a scrape that takes longer has failed
 TIMEOUT_S = 1.0
 #: failures in a row after which it is given up
@@ -111,7 +114,8 @@ class Watch:
                     return
                 took_s = (answered_ns - asked_ns) / 1e9
                 quickest_s = min(quickest_s, took_s)
-                self._stopping.wait(max(self._interval_s, quickest_s / SHARE) - took_s)
+                share = SHARE if self._scrapes > FIRST else SHARE_AT_FIRST
+                self._stopping.wait(max(self._interval_s, quickest_s / share) - took_s)
 
     def _keep(self, reading: Reading) -> None:
         self._readings.append(reading)
