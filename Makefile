@@ -41,8 +41,9 @@ format: dev ## let ruff mend what it can
 calibrate: dev ## hold the records against the simulated engine's own truth at rising load
 	$(BIN)/python -m tests.calibration.calibrate
 
-bench: bench-client ## bench-client, then answer times of the service over 10,000 stored runs, on SQLite and Postgres
+bench: bench-client ## bench-client, then answer times over 10,000 stored runs on SQLite and Postgres, and 100,000 on Postgres
 	$(BIN)/python -m tests.calibration.bench_service
+	$(BIN)/python -m tests.calibration.bench_history
 
 bench-client: dev ## what the client costs and how exact it is, beside plain httpx and aiohttp clients, with a picture
 	$(BIN)/python -m tests.calibration.bench_client
