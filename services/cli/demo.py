@@ -15,6 +15,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from services.cli.serve import end_with_parent
+
 if TYPE_CHECKING:
     import httpx
 
@@ -56,6 +58,8 @@ def execute(arguments: argparse.Namespace) -> int:
     except OSError as error:
         print(f"enginebench demo: cannot write {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
+    # Told to end, it still takes down what it started.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with ExitStack() as stack:
         urls = _start_engines(stack)
         client = stack.enter_context(_running_service(data))
@@ -96,7 +100,9 @@ def _running_service(data: Path) -> Iterator[httpx.Client]:
     }
     command = [sys.executable, "-m", "services.cli.main", "serve", "--port", str(port)]
     with (data / "service.log").open("wb") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            command, env=environment, stdout=log, stderr=log, start_new_session=True, preexec_fn=end_with_parent
+        )
         try:
             url = f"http://127.0.0.1:{port}"
             with httpx.Client(base_url=url, trust_env=False, timeout=30.0) as client:

@@ -186,10 +186,11 @@ def _again(which: str) -> list[str]:
 
 def _start(command: list[str]) -> subprocess.Popen[bytes]:
     # A parent that is killed must not leave a service behind that nobody watches.
-    return subprocess.Popen(command, preexec_fn=_end_with_parent)
+    return subprocess.Popen(command, preexec_fn=end_with_parent)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """Between fork and exec: SIGTERM to this process when the one that starts it dies, however it does."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
