@@ -116,7 +116,7 @@ def _measure(batch: Batch, notebook: Notebook, drawn: DrawnWorkload) -> LoadOutc
     """The window: driven, watched, read back, and held against a replay of itself."""
     spec, target, control = batch.spec, batch.target, batch.control
     control.stage = "measuring"
-    cards_before = _cards_of(target)
+    cards_before = _cards_of(spec, target)
     before = _still_counters(target)
     broken = partial(_keep_broken, batch, notebook, drawn)
     watched = CardWatch(_card_numbers(spec, target), interval_s=spec.scrape_interval_s)
@@ -124,7 +124,7 @@ def _measure(batch: Batch, notebook: Notebook, drawn: DrawnWorkload) -> LoadOutc
         watch.stop()
         watched.stop()
         moved = counters_moved(before, _still_counters(target))
-        cards = held_back(cards_before, _cards_of(target))
+        cards = held_back(cards_before, _cards_of(spec, target))
         control.stage = "decoding"
         for record, raw in batch.decode(drawn, outcome):
             notebook.keep(record, raw)
@@ -246,9 +246,11 @@ def _still_counters(target: OpenTarget) -> dict[str, float]:
     return counters
 
 
-def _cards_of(target: OpenTarget) -> dict[str, HeldBack]:
-    """The cards of the engine's host, where it is ours; {} where it is another, or the engine needs none."""
-    return read_cards() if _has_cards_here(target) else {}
+def _cards_of(spec: RunSpec, target: OpenTarget) -> dict[str, HeldBack]:
+    """The target's cards where its host is ours: all of that host's, where it states none; {} where none is here."""
+    numbers = _card_numbers(spec, target)
+    cards = read_cards() if _has_cards_here(target) else {}
+    return {index: card for index, card in cards.items() if not numbers or int(index) in numbers}
 
 
 def _card_numbers(spec: RunSpec, target: OpenTarget) -> tuple[int, ...]:

@@ -14,8 +14,8 @@ METRICS = tuple(RunMetrics.__dataclass_fields__)
 def summarise_cells(runs: Sequence[Run], figures: Mapping[str, Mapping[str, float]]) -> list[CellOut]:
     """Cells in the order in which the job first names them.
 
-    Metrics are over VALID runs that nobody left out; where there is none, over all that completed, and the cell says
-    so.
+    Metrics are over VALID runs that nobody left out; where there is none, over all that completed and were not
+    left out, and the cell says so.
 
     Args:
         runs: of one job, in its order.
@@ -29,7 +29,7 @@ def summarise_cells(runs: Sequence[Run], figures: Mapping[str, Mapping[str, floa
 
 def _summarise(cell: Sequence[Run], figures: Mapping[str, Mapping[str, float]]) -> CellOut:
     first = cell[0]
-    completed = [run for run in cell if run.status == RunStatus.COMPLETED]
+    completed = [run for run in cell if run.status == RunStatus.COMPLETED and run.excluded_at is None]
     valid = [run for run in completed if run.is_ranked]
     excluded = sum(run.excluded_at is not None for run in cell)
     basis = valid or completed

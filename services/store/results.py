@@ -74,7 +74,7 @@ def finish(database: Database, fence: Fence, result: Mapping[str, Any], records:
         if held is not None:
             # Never the latest: each probe is a workload of its own, and would crowd the others out of /metrics.
             advance(connection, held)
-        elif columns["status"] != RunStatus.CANCELLED:
+        elif columns["status"] != RunStatus.CANCELLED and run.excluded_at is None:
             show_as_latest(database, connection, run, moment, simulated=columns["simulated"])
         return True
 

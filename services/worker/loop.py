@@ -174,10 +174,12 @@ class _Pulse:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._done.set()
         assert self._thread is not None
         self._thread.join()
+        if kind is not None:
+            return  # it dies: the alert of a silent worker is to name it
         try:
             sign_off(self.database, self.worker)
         except Exception as error:

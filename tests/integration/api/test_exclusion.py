@@ -73,6 +73,7 @@ def test_a_jobs_summary_is_of_the_runs_that_count(client: TestClient, database: 
     leave_out(client, run_id)
     (cell,) = client.get(f"/v1/jobs/{job_id}").json()["cells"]
     assert (cell["valid"], cell["excluded"], cell["rankable"], cell["basis"]) == (0, 2, False, "not valid")
+    assert (cell["metrics"], cell["figures"]) == ({}, {})
 
 
 def test_it_is_left_out_of_comparisons_by_name(client: TestClient, database: Database) -> None:

@@ -65,6 +65,21 @@ def test_a_run_shows_its_progress_and_its_worker(database: Database, database_ur
     assert (run.worker, run.attempt) == ("w1", 1)
 
 
+def test_a_worker_that_dies_of_an_error_is_missed(
+    database: Database, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: object) -> object:
+        raise PermissionError("the folder of results is not ours")
+
+    monkeypatch.setattr("services.worker.loop.waiting_results", broken)
+    with (
+        pytest.raises(AssertionError),
+        running_worker(database_url, tmp_path / "state", FakeRuns()) as (worker, _),
+    ):
+        worker.join(30)
+    assert [row.name for row in list_workers(database)] == ["w1"]
+
+
 def test_the_loads_deadline_moves_with_the_lease(database: Database, database_url: str, tmp_path: Path) -> None:
     put(database)
     runs = FakeRuns()
