@@ -123,7 +123,7 @@ def _measure(batch: Batch, notebook: Notebook, drawn: DrawnWorkload) -> LoadOutc
     with target.watch(spec.scrape_interval_s) as watch, watched, batch.send(drawn, salvage=broken) as outcome:
         watch.stop()
         watched.stop()
-        moved = counters_moved(before, _still_counters(target))
+        moved = counters_moved(before, _still_counters(target, had=bool(before)))
         cards = held_back(cards_before, _cards_of(spec, target))
         control.stage = "decoding"
         for record, raw in batch.decode(drawn, outcome):
@@ -234,15 +234,19 @@ def _calibrate(batch: Batch, notebook: Notebook, outcome: LoadOutcome, drawn: Dr
         notebook.notes.append(f"not calibrated: {reason}")
 
 
-def _still_counters(target: OpenTarget) -> dict[str, float]:
-    """The engine's own counters once they stand still; {} where it has none."""
+def _still_counters(target: OpenTarget, *, had: bool = False) -> dict[str, float]:
+    """The engine's own counters once they stand still; {} where it has none, or no longer tells those it `had`.
+
+    A reading that gave nothing says nothing of an earlier one.
+    """
     counters = target.counters()
-    for _ in range(COUNTER_READS if counters else 0):
+    for _ in range(COUNTER_READS if counters or had else 0):
         sleep_s(COUNTER_PAUSE_S)
         again = target.counters()
-        if all(again.get(name) == value for name, value in counters.items() if name.endswith("_total")):
+        totals = {name: value for name, value in counters.items() if name.endswith("_total")}
+        if counters and again and all(again.get(name) == value for name, value in totals.items()):
             return again
-        counters = again
+        counters = again or counters
     return counters
 
 
@@ -352,6 +356,7 @@ def _evidence(batch: Batch, notebook: Notebook, outcome: LoadOutcome, moved: Mov
         counted_cached_tokens=moved.cached_tokens,
         counted_requests=moved.requests,
         engine_restarted=moved.restarted,
+        counters_unread=moved.unread,
         gauges=requests_in_engine(watch.readings, window),
     )
 

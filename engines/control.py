@@ -29,6 +29,9 @@ _CONNECT_S = 10.0
 #: Longest wait for what a server says of itself: a run can do without it.
 _GET_S = 5.0
 
+#: Times in a row that a path which has answered before is asked: a server busy for a moment still has what it told.
+_TRIES = 3
+
 #: The `server` header by which a simulated engine says so on every response.
 SIMULATED_SERVER = "enginebench-simulated"
 
@@ -68,10 +71,14 @@ class ControlClient:
     """
 
     def __init__(self, origin: Origin, *, timeout_s: float = 30.0, keeps_asking: bool = False) -> None:
-        """`keeps_asking`: also where a GET was not answered in time; else that path is not asked again."""
+        """`keeps_asking`: also where a GET was not answered in time; else that path is not asked again, unless it has
+        answered before: then only after a few tries.
+        """
         self.origin = origin
         self._timeout_s = timeout_s
         self._keeps_asking = keeps_asking
+        #: paths whose GET was answered
+        self._answered: set[str] = set()
         #: paths whose GET was not answered in time
         self.silent: set[str] = set()
         # A base URL that ends in /v1 names the OpenAI routes; everything else is beside them.
@@ -95,12 +102,20 @@ class ControlClient:
         """GET a path below the server's root. Raises TargetUnavailable where no whole answer came."""
         if path in self.silent and not self._keeps_asking:
             raise self._unavailable(path, FailureKind.TIMEOUT, "did not answer before, and is not asked again")
-        try:
-            return self._ask("GET", path, None, min(self._timeout_s, _GET_S))
-        except TargetUnavailable as error:
-            if error.failure is not None and error.failure.kind is FailureKind.TIMEOUT:
-                self.silent.add(path)
-            raise
+        tries = _TRIES if path in self._answered and not self._keeps_asking else 1
+        while True:
+            tries -= 1
+            try:
+                answer = self._ask("GET", path, None, min(self._timeout_s, _GET_S))
+            except TargetUnavailable as error:
+                if error.failure is None or error.failure.kind is not FailureKind.TIMEOUT:
+                    raise
+                if not tries:
+                    self.silent.add(path)
+                    raise
+            else:
+                self._answered.add(path)
+                return answer
 
     def post(self, path: str, body: Mapping[str, Any]) -> Answer:
         """POST a JSON body to a path below the server's root. Raises TargetUnavailable where no whole answer came."""

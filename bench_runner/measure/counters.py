@@ -17,6 +17,8 @@ class Movement:
     requests: int | None = None
     #: a counter went back, or the process started anew: what was counted before is lost
     restarted: bool = False
+    #: "before" or "after": the one scrape that gave nothing, though the other did
+    unread: str | None = None
 
 
 def counters_moved(before: Mapping[str, float], after: Mapping[str, float]) -> Movement:
@@ -25,7 +27,7 @@ def counters_moved(before: Mapping[str, float], after: Mapping[str, float]) -> M
     A counter with labels is absent until its first increment, so one that only the second scrape has began at 0.
     """
     if not before or not after:
-        return Movement()
+        return Movement(unread=None if not before and not after else "after" if before else "before")
     totals = {name: value - before.get(name, 0.0) for name, value in after.items() if name.endswith("_total")}
     start = "process_start_time_seconds"
     anew = start in before and start in after and before[start] != after[start]

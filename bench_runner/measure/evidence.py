@@ -55,6 +55,8 @@ class Evidence:
     counted_requests: int | None = None
     #: the engine's counters began anew within the window
     engine_restarted: bool = False
+    #: "before" or "after" the load: when they could not be read, though the other time they could
+    counters_unread: str | None = None
     #: (asked, answered, ns; requests running and waiting then) as the engine's own gauges said within the window
     gauges: Sequence[tuple[int, int, float]] = ()
     #: how long the clocks of each card of the engine's host were held back over the window, by its index

@@ -231,7 +231,13 @@ def check_foreign_traffic(evidence: Evidence) -> list[Reason]:
 
 
 def check_counters(evidence: Evidence) -> list[Reason]:
-    """The engine's own counters moved less than its answers claim: one of its two counts is wrong."""
+    """The engine's counters moved less than its answers claim: one of the two is wrong. Or they could not be read."""
+    if evidence.counters_unread:
+        message = (
+            f"the engine's counters could not be read {evidence.counters_unread} the load, though it has some: its "
+            "answers were not held against them, nor were others' requests looked for"
+        )
+        return [Reason("counters_unread", "note", message)]
     reasons = []
     for what, counted, own in _reconciled(evidence):
         if own - counted > FOREIGN_LIMIT * own:

@@ -22,6 +22,7 @@ from engines.clock import sleep_s
 from engines.errors import TargetUnavailable
 from engines.simulated.start import SimulatedServer, simulated_engine
 from engines.target import OpenTarget, Site
+from engines.watch import Watch
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,32 @@ def test_a_good_run_leaves_nothing_behind(server: SimulatedServer, tmp_path: Pat
     assert outcome.error is None
     assert outcome.result.summary["total_output_tokens"] == 64
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("lost", "told"), [(range(1), False), (range(1, 2), False), (range(99), True)])
+def test_a_reading_of_the_counters_that_gave_nothing_does_not_undo_another(
+    server: SimulatedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: range, told: bool
+) -> None:
+    read, stop = OpenTarget.counters, Watch.stop
+    loaded = threading.Event()
+    after: list[int] = []
+
+    def counters(target: OpenTarget) -> dict[str, float]:
+        if loaded.is_set():
+            after.append(len(after))
+        return {} if after and after[-1] in lost else read(target)
+
+    def stop_and_tell(watch: Watch) -> None:
+        stop(watch)
+        loaded.set()
+
+    monkeypatch.setattr(OpenTarget, "counters", counters)
+    monkeypatch.setattr(Watch, "stop", stop_and_tell)
+    outcome = run(spec(server), tmp_path)
+    assert outcome.error is None
+    codes = [reason.code for reason in outcome.result.validity.reasons]
+    assert ("counters_unread" in codes) is told
+    assert outcome.result.summary["token_counts"]["counters"]["output"] == (None if told else 64)
 
 
 def test_a_simulated_engine_is_not_measured_under_another_s_name(server: SimulatedServer, tmp_path: Path) -> None:

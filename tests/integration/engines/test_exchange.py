@@ -110,6 +110,39 @@ def test_what_a_server_leaves_unanswered_is_not_asked_again(
         released.set()
 
 
+@pytest.mark.parametrize(("late", "asked"), [(2, 4), (9, 4)])
+def test_what_a_server_has_answered_before_is_asked_a_few_times(
+    monkeypatch: pytest.MonkeyPatch, late: int, asked: int
+) -> None:
+    monkeypatch.setattr(control, "_GET_S", 0.2)
+    released = threading.Event()
+    turns: list[int] = []
+
+    def busy_for_a_while(_: Asked) -> Reply:
+        turns.append(len(turns))
+        if 1 <= turns[-1] <= late:
+            released.wait(20)
+        return Reply(200, b"told")
+
+    try:
+        with (
+            answering({"/metrics": busy_for_a_while}) as server,
+            ControlClient(origin_at(server.port)) as client,
+        ):
+            assert client.get("/metrics").text == "told"
+            if late < asked - 1:
+                assert client.get("/metrics").text == "told"
+                assert client.silent == set()
+            else:
+                for _ in range(2):
+                    with pytest.raises(TargetUnavailable):
+                        client.get("/metrics")
+                assert client.silent == {"/metrics"}
+            assert len(server.asked) == asked
+    finally:
+        released.set()
+
+
 def flood(peer: Peer) -> None:
     peer.send(b"HTTP/1.1 200 OK\r\n\r\n")
     for _ in range(40):

@@ -24,8 +24,9 @@ def test_finished_requests_are_counted_where_the_engine_does() -> None:
 
 
 def test_a_scrape_that_gave_nothing_says_nothing() -> None:
-    assert counters_moved({}, AFTER) == Movement()
-    assert counters_moved(BEFORE, {}) == Movement()
+    assert counters_moved({}, {}) == Movement()
+    assert counters_moved({}, AFTER) == Movement(unread="before")
+    assert counters_moved(BEFORE, {}) == Movement(unread="after")
 
 
 @pytest.mark.parametrize(

@@ -366,6 +366,14 @@ def test_answers_that_claim_more_than_the_engine_counted(facts: dict[str, Any], 
     assert severity("counters_disagree", failing(1, 100), **facts) is None
 
 
+def test_counters_that_were_lost_are_told() -> None:
+    reason = found("counters_unread", counters_unread="after")
+    assert reason is not None
+    assert reason.severity == "note"
+    assert reason.message.startswith("the engine's counters could not be read after the load")
+    assert found("counters_unread") is None
+
+
 def test_beside_a_failure_nobody_is_accused() -> None:
     assert severity("foreign_traffic", failing(1, 100), counted_output_tokens=10_000) is None
     uncounted = [make_record(engine_output_tokens=None, engine_input_tokens=None)]
