@@ -20,7 +20,7 @@ from typing import Any
 from alembic import command
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, LargeBinary, Table, func, insert, select
+from sqlalchemy import Connection, LargeBinary, Table, func, insert, inspect, select
 
 from services.domain.errors import BadInput, Conflict, Problem
 from services.store.database import Database, migration_config
@@ -37,10 +37,13 @@ _FETCH = 20
 def write_backup(database: Database, path: Path) -> int:
     """Everything as it is at one moment, others working on. The file is whole or not there.
 
+    A database that is not migrated to this version yet is taken as it is.
+
     Returns:
         How many rows.
 
     Raises:
+        BadInput: the database is of a newer version.
         OSError: it cannot be written.
     """
     draft = path.with_name(f".{path.name}.draft")
@@ -89,10 +92,18 @@ def restore_backup(database: Database, path: Path) -> int:
 
 def _write(connection: Connection, packed: gzip.GzipFile) -> int:
     revision = MigrationContext.configure(connection).get_current_revision()
+    if revision not in _known_revisions(connection):
+        raise _not_ours(revision)
     _write_line(packed, {"kind": KIND, "format": FORMAT, "revision": revision})
     count = 0
+    there = _columns_there(connection)
     for table in _tables():
-        rows = connection.execution_options(stream_results=True, yield_per=_FETCH).execute(_in_order(table, connection))
+        if table.name not in there:
+            continue
+        if there[table.name] - set(table.c.keys()):
+            raise _not_ours(revision)
+        asked = _in_order(table, there[table.name], connection)
+        rows = connection.execution_options(stream_results=True, yield_per=_FETCH).execute(asked)
         for row in rows.mappings():
             _write_line(packed, [table.name, {name: _plain(value) for name, value in row.items()}])
             count += 1
@@ -105,14 +116,26 @@ def _tables() -> list[Table]:
     return [table for table in metadata.sorted_tables if table is not workers]
 
 
-def _in_order(table: Table, connection: Connection) -> Any:
+def _columns_there(connection: Connection) -> dict[str, set[str]]:
+    """Names of columns by table: before a migration there are fewer than this version knows."""
+    found = inspect(connection).get_multi_columns()
+    return {table: {column["name"] for column in columns} for (_, table), columns in found.items()}
+
+
+def _not_ours(revision: str | None) -> BadInput:
+    # A column unknown to this version would be left out unsaid.
+    problem = f"the database's schema {revision!r} is not one that this version can copy whole"
+    return BadInput(Problem("database_url", problem, "back it up with the version that made it"))
+
+
+def _in_order(table: Table, there: set[str], connection: Connection) -> Any:
     """By the key's bytes, whatever the database's language; runs that take their lengths from others after those."""
     keys: list[Any] = []
     for column in table.primary_key.columns:
         is_text = column.type.python_type is str
         keys.append(column.collate("C") if is_text and connection.dialect.name == "postgresql" else column)
     first = [table.c.lengths_from.is_not(None)] if "lengths_from" in table.c else []
-    return select(table).order_by(*first, *keys)
+    return select(*(column for column in table.c if column.name in there)).order_by(*first, *keys)
 
 
 def _plain(value: Any) -> Any:
@@ -140,10 +163,13 @@ def _lines(path: Path, packed: gzip.GzipFile) -> Iterator[Any]:
 def _revision_of(path: Path, header: Any, connection: Connection) -> str:
     if not isinstance(header, dict) or header.get("kind") != KIND or header.get("format") != FORMAT:
         raise _no_backup(path, "it does not say that it is one")
-    known = {script.revision for script in ScriptDirectory.from_config(migration_config(connection)).walk_revisions()}
-    if header.get("revision") not in known:
+    if header.get("revision") not in _known_revisions(connection):
         raise _no_backup(path, f"its schema {header.get('revision')!r} is of a newer version: restore it with that one")
     return str(header["revision"])
+
+
+def _known_revisions(connection: Connection) -> set[str]:
+    return {script.revision for script in ScriptDirectory.from_config(migration_config(connection)).walk_revisions()}
 
 
 def _make_ready(connection: Connection, revision: str) -> None:

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from alembic import command
 
 from bench_runner.measure.record import to_json
 from services.domain.errors import BadInput, Conflict
 from services.store.backup import restore_backup, write_backup
-from services.store.database import Database, close, migrate, open_database
+from services.store.database import Database, close, migrate, migration_config, open_database
 from services.store.jobs import get_job
 from services.store.queue import beat, claim
 from services.store.results import finish
@@ -107,6 +108,38 @@ def test_a_backup_of_an_older_version_is_brought_up_to_this_one(database: Databa
     assert schema_fault(other) is None
     assert get_run(other, run_id).run == get_run(database, run_id).run
     close(other)
+
+
+@pytest.mark.parametrize("revision", ["0001", "0003"])
+def test_a_database_that_is_not_migrated_yet_is_backed_up_as_it_is(
+    database: Database, tmp_path: Path, revision: str
+) -> None:
+    run_id = one_run(database)
+    run, records = get_run(database, run_id).run, list(get_records(database, run_id))
+    with database.write() as connection:
+        command.downgrade(migration_config(connection), revision)
+    old = tmp_path / "old"
+    count = write_backup(database, old)
+    assert json.loads(gzip.decompress(old.read_bytes()).splitlines()[0])["revision"] == revision
+    other = open_database(f"sqlite:///{tmp_path / 'other.sqlite'}")
+    assert restore_backup(other, old) == count
+    assert schema_fault(other) is None
+    assert get_run(other, run_id).run == run
+    assert list(get_records(other, run_id)) == records
+    close(other)
+
+
+@pytest.mark.parametrize(
+    "newer",
+    ["UPDATE alembic_version SET version_num = '9999'", "ALTER TABLE runs ADD COLUMN not_known VARCHAR"],
+)
+def test_what_this_version_would_leave_out_is_not_backed_up(database: Database, tmp_path: Path, newer: str) -> None:
+    with database.write() as connection:
+        connection.exec_driver_sql(newer)
+    with pytest.raises(BadInput) as error:
+        write_backup(database, tmp_path / "backup")
+    assert error.value.problems[0].mend == "back it up with the version that made it"
+    assert not list(tmp_path.glob("*backup*"))
 
 
 def spoilt(whole: bytes) -> dict[str, bytes]:
