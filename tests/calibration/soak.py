@@ -1,8 +1,8 @@
 """`python -m tests.calibration.soak --runs 300`: clean runs, and what they say of themselves. None may be called wrong.
 
-Bursts, closed loops, constant and Poisson arrivals take turns on one simulated engine; every eighth run is calibrated. A
-run that is not VALID was kept from it by the machine, or by a false alarm: then the exit code is 1. `--out FOLDER` keeps
-`soak.json`, and goes on where an earlier soak of it ended.
+Bursts, closed loops, constant and Poisson arrivals take turns on one simulated engine; every eighth run is calibrated.
+A run that is not VALID was kept from it by the machine, or by a false alarm: then the exit code is 1. `--out FOLDER`
+keeps `soak.json`, and goes on where an earlier soak of it ended.
 """
 
 from __future__ import annotations
