@@ -137,10 +137,9 @@ def treatment(spec: TargetSpec, workload: WorkloadSpec, server: Mapping[str, Any
 
 def flags_of(spec: TargetSpec, server: Mapping[str, Any] | None = None) -> tuple[str, ...]:
     """Single words of the flags a target runs with: "--dtype bfloat16" and "--dtype=bfloat16" are two words each."""
-    given = list((server or {}).get("flags") or ())
-    if not given:
-        env = getattr(spec.reach, "env", {})
-        given = [*spec.flags, *getattr(spec.reach, "args", ()), *(f"{name}={value}" for name, value in env.items())]
+    given = list((server or {}).get("flags") or (*spec.flags, *getattr(spec.reach, "args", ())))
+    # A container's variables are among its server's flags; a launched engine's are not.
+    given += [f"{name}={value}" for name, value in getattr(spec.reach, "env", {}).items()]
     words: list[str] = []
     for flag in given:
         for word in str(flag).split():

@@ -32,19 +32,21 @@ _NOT_WORK = ("name", "matched_output_tokens")
 #: How quantised checkpoints are told from their parent by name.
 _QUANTISED = re.compile(r"[-_.](awq|gptq|fp8|fp16|bf16|int[48]|w[48]a(8|16))(?=$|[-_.])", re.IGNORECASE)
 
+#: Among a container's variables, what its image says of itself, and nobody sets: it goes with the version.
+_OF_THE_IMAGE = re.compile(r"(\w+_VERSION|NVIDIA_REQUIRE_\w+|TORCH_CUDA_ARCH_LIST)=")
+
 
 def fields_of(result: Mapping[str, Any], axis: str) -> Fields:
     """The fields of a RunResult, given as its JSON, that must be alike or be the axis; `None`: not known."""
     target, environment = result["spec"]["target"], result["environment"]
     model = target["model"].rsplit("/", 1)[-1].lower()
-    reach = target.get("reach") or {}
     workload = {k: v for k, v in result["spec"]["workload"].items() if k not in _NOT_WORK}
     found: Fields = {
         "engine": target["engine"],
         "version": (environment.get("server") or {}).get("version"),
         "model": _QUANTISED.sub("", model) if axis == "precision" else model,
         "endpoint": environment.get("endpoint") or target.get("endpoint"),
-        "flags": [*(target.get("flags") or ()), *(reach.get("args") or ()), *_pairs(reach.get("env") or {})],
+        "flags": _flags(result, model if axis == "model" else None),
         "flag_class": target.get("flag_class"),
         "hardware": target.get("hardware"),
         "gpus": target.get("gpus"),
@@ -58,6 +60,20 @@ def fields_of(result: Mapping[str, Any], axis: str) -> Fields:
     if workload.get("lengths") == "length-matched":
         found["output_tokens"] = result["summary"].get("total_output_tokens")
     return found
+
+
+def _flags(result: Mapping[str, Any], model: str | None) -> list[str]:
+    """What the engine was told; of a container what it was found to run with, for what was stated may be stale or none.
+
+    A container's words that name the model are left out where `model` says which: that is what the axis is about.
+    """
+    target = result["spec"]["target"]
+    reach = target.get("reach") or {}
+    found = (result["environment"].get("server") or {}).get("flags") or ()
+    if reach.get("kind") == "container" and found:
+        told = [word for word in map(str, found) if not _OF_THE_IMAGE.match(word)]
+        return [word for word in told if model is None or re.split("[/=]", word)[-1].lower() != model]
+    return [*(target.get("flags") or ()), *(reach.get("args") or ()), *_pairs(reach.get("env") or {})]
 
 
 def axis_value(fields: Fields, axis: str) -> str:

@@ -12,14 +12,33 @@ from collections.abc import Iterable, Iterator, Sequence
 #: Stands where a secret stood.
 REDACTED = "[redacted]"
 
-#: In a name, what speaks of a secret: `--api-key`, HF_TOKEN; not `--max-num-batched-tokens`, TOKENIZERS_PARALLELISM.
-_TELLTALE = r"(?:TOKEN(?!S|IZER)|KEY|SECRET|PASSW|CREDENTIAL|AUTH|COOKIE)"
+#: In a name, what speaks of a secret: `--api-key`, HF_TOKEN; not `--max-num-batched-tokens`, TOKENIZERS_PARALLELISM,
+#: num_key_value_heads.
+_TELLTALE = r"(?:TOKEN(?!S|IZER)|KEY(?![_-]VALUE[_-])|SECRET|PASSW|CREDENTIAL|AUTH|COOKIE)"
 _SECRET_NAME = re.compile(_TELLTALE, re.IGNORECASE)
 
-#: Within one argument: such a name, what joins it to its value, and the value; JSON and a command for a shell included.
-_PAIR = re.compile(
-    rf"(?P<name>[\w.-]*{_TELLTALE}[\w.-]*[\"']?\s*[=:\s]\s*)(?P<value>\"[^\"]*\"|'[^']*'|(?!--)[^\s,;&}}\]]+)",
-    re.IGNORECASE,
+#: A word of a shell's, in quotes or not; and what stands between the brackets of JSON.
+_WORD = r"(?:\"[^\"]*\"|'[^']*'|[^\s;&|])+"
+_INNER = r"(?:\\.|\"(?:\\.|[^\"\\])*\"|'[^']*'|[^\[\]{}\"'\\])"
+
+#: Within one argument, such a name with what joins it to its value, and the value.
+_PAIRS = tuple(
+    re.compile(rf"(?P<name>{name})(?P<value>{value})", re.IGNORECASE | re.DOTALL)
+    for name, value in (
+        # A header, which is all of the argument or of what is quoted in it.
+        *(
+            (rf"{opening}[\w-]*{_TELLTALE}[\w-]*:\s*", inner)
+            for opening, inner in ((r"\A", ".+"), ('"', '[^"]+'), ("'", "[^']+"))
+        ),
+        # A flag in a command for a shell: it takes several words.
+        (rf"(?<![\w.-])-[\w.-]*{_TELLTALE}[\w.-]*\s+", rf"(?!--){_WORD}(?:\s+(?!-){_WORD})*"),
+        # Whatever else, JSON and variables in a command for a shell included.
+        (
+            rf"(?<![\w.-])[\w.-]*{_TELLTALE}[\w.-]*\\*[\"']?\s*[=:\s]\s*",
+            rf"[\[{{](?:{_INNER}|[\[{{]{_INNER}*[\]}}])*[\]}}]|\"(?:\\.|[^\"\\])*\"|'[^']*'"
+            r"|(?:Bearer|Basic)\s+[^\s\"']+|(?!--)[^\s,;&}\]]+",
+        ),
+    )
 )
 
 #: Who is let in, in a URL: https://user:password@host.
@@ -40,6 +59,9 @@ _PLACE = re.compile(r"PATH\Z|HOME\Z", re.IGNORECASE)
 
 #: A shorter one is not looked for elsewhere: "true" is a word.
 _LEAST_LENGTH = 8
+
+#: Of a value that holds several, each one: "Bearer sk-…", a list in JSON; not the names in its objects.
+_PIECE = re.compile(rf"[^\s\"'\[\]{{}},;\\]{{{_LEAST_LENGTH},}}+(?![\"']?\s*:)")
 
 
 def disclosed(command: Sequence[str], variables: Iterable[str]) -> tuple[str, ...]:
@@ -64,8 +86,9 @@ def secrets_of(command: Sequence[str], variables: Iterable[str]) -> tuple[str, .
         if shown == REDACTED:
             found.add(word)
         elif shown != word:
-            found |= {pair["value"].strip("\"'") for pair in _PAIR.finditer(word)}
+            found |= {pair["value"].strip("\"'") for pairs in _PAIRS for pair in pairs.finditer(word)}
             found |= {*_LOGIN.findall(word)}
+    found |= {piece for value in found for piece in _PIECE.findall(value)}
     return tuple(sorted((one for one in found if len(one) >= _LEAST_LENGTH), key=len, reverse=True))
 
 
@@ -85,7 +108,10 @@ def _arguments(command: Sequence[str]) -> Iterator[str]:
             yield REDACTED
             continue
         behind_secret = is_flag and not re.search(r"[=\s]", word) and bool(_SECRET_NAME.search(word))
-        yield _LOGIN.sub(REDACTED, _PAIR.sub(lambda pair: pair["name"] + REDACTED, word))
+        shown = word
+        for pairs in _PAIRS:
+            shown = pairs.sub(lambda pair: pair["name"] + REDACTED, shown)
+        yield _LOGIN.sub(REDACTED, shown)
 
 
 def _is_setting(name: str, value: str) -> bool:

@@ -158,6 +158,34 @@ def test_launched_flags_count_as_flags() -> None:
     assert [side.value for side in compare(pair, "flags").sides] == ["none", "--enforce-eager"]
 
 
+def contained(*found: str, version: str = "0.32.0", **target: Any) -> dict[str, Any]:
+    """A run of a container, with the flags it was found to have."""
+    reach = {"kind": "container", "container": "vllm", "url": "http://vllm:8000"}
+    result = make_result(target={"reach": reach} | target, version=version)
+    result["environment"]["server"]["flags"] = list(found)
+    return result
+
+
+def test_a_container_s_flags_are_those_it_was_found_with() -> None:
+    many, few = ("--max-num-seqs", "256"), ("--max-num-seqs", "8")
+    for stated in ((), many):
+        runs = [contained(*found, flags=stated) for found in (many, many, few, few)]
+        found = compare([*runs, make_result(target=TGI), make_result(target=TGI)], "engine")
+        assert fields_that_differ(found) == ["flags"]
+        assert [side.value for side in compare(runs, "flags").sides] == ["--max-num-seqs 256", "--max-num-seqs 8"]
+    stated_only = [contained(flags=many), contained(flags=few)]
+    assert [side.value for side in compare(stated_only, "flags").sides] == ["--max-num-seqs 256", "--max-num-seqs 8"]
+
+
+def test_what_comes_with_a_container_s_image_or_model_is_no_flag_of_its_own() -> None:
+    old = contained("--max-num-seqs", "8", "CUDA_VERSION=12.8", "NVIDIA_REQUIRE_CUDA=cuda>=12.8")
+    new = contained("--max-num-seqs", "8", "CUDA_VERSION=13.0", "NVIDIA_REQUIRE_CUDA=cuda>=13.0", version="0.33.0")
+    assert compare([old, new], "version").comparable
+    names = ("mistralai/Mistral-7B-Instruct-v0.2", "Qwen/Qwen2.5-7B-Instruct")
+    runs = [contained(f"/models/{name.split('/')[1]}", "--served-model-name", name, model=name) for name in names]
+    assert compare(runs, "model").comparable
+
+
 def test_a_run_that_is_not_valid_is_left_out() -> None:
     failed = make_result([make_record(k, failure=FailureKind.ABORTED) for k in range(10)], target=TGI)
     found = compare([make_result(), failed], "engine", ["good", "bad"])

@@ -109,6 +109,8 @@ def test_flags_of_a_launched_engine_are_its_arguments_and_variables() -> None:
     reach = Launched(model_path="m", args=("--a=1", "--b 2"), env={"PREFIX_CACHING": "0"})
     spec = TargetSpec(engine="tgi", model=QWEN, reach=reach)
     assert flags_of(spec) == ("--a", "1", "--b", "2", "PREFIX_CACHING=0")
+    assert flags_of(spec, {"flags": ["--a=1", "--b 2"]}) == flags_of(spec)
+    assert treatment(spec, work(), {"flags": ["--a=1", "--b 2"]})["prefix cache"] == "off"
     assert flags_of(TargetSpec(engine="tgi", model=QWEN, reach=Attached(url="http://h"))) == ()
 
 

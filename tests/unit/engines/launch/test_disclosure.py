@@ -25,6 +25,22 @@ KEY = "sk-0123456789abcdef"
         (("-c", f"vllm serve m --api-key {KEY} --port 1"), ("-c", "vllm serve m --api-key [redacted] --port 1")),
         (("-c", f"API_KEY='{KEY}' vllm serve m"), ("-c", "API_KEY=[redacted] vllm serve m")),
         (("--extra", f'{{"api_key": "{KEY}", "n": 2}}'), ("--extra", '{"api_key": [redacted], "n": 2}')),
+        (("--header", f"Authorization: Bearer {KEY}"), ("--header", "Authorization: [redacted]")),
+        (("--header", f"Cookie: theme=dark; session={KEY}"), ("--header", "Cookie: [redacted]")),
+        ((f"--header=Authorization: Basic {KEY}", "m"), ("--header=Authorization: [redacted]", "m")),
+        (
+            ("-c", f"curl -H 'Authorization: Bearer {KEY}' -H 'Accept: text/plain' h"),
+            ("-c", "curl -H 'Authorization: [redacted]' -H 'Accept: text/plain' h"),
+        ),
+        (
+            ("-c", f"vllm serve m --api-key {KEY} another-key-0815 'a third' --port 1; echo done"),
+            ("-c", "vllm serve m --api-key [redacted] --port 1; echo done"),
+        ),
+        (("-c", f"vllm serve m --api-key {KEY}; echo done"), ("-c", "vllm serve m --api-key [redacted]; echo done")),
+        (("--x", f'{{"api_key": ["{KEY}", "second-key-12345"]}}'), ("--x", '{"api_key": [redacted]}')),
+        (("--x", f'{{"keys": {{"me": ["a]b", "{KEY}"]}}, "n": 2}}'), ("--x", '{"keys": [redacted], "n": 2}')),
+        (("--hf-overrides", '{"num_key_value_heads": 8}'), ("--hf-overrides", '{"num_key_value_heads": 8}')),
+        (("--api-key-value", KEY), ("--api-key-value", "[redacted]")),
         (("--proxy", "http://me:secret-word@proxy:3128"), ("--proxy", "http://[redacted]@proxy:3128")),
         (("--model", f"/keys/{KEY}", "--hf-token", KEY), ("--model", "/keys/[redacted]", "--hf-token", "[redacted]")),
         (("--max-num-batched-tokens", "8192"), ("--max-num-batched-tokens", "8192")),
@@ -72,3 +88,20 @@ def test_secrets_are_found_wherever_they_are_named_and_taken_out_of_a_log() -> N
     assert set(found) == {KEY, "me:secret-word", "hf_0123456789"}
     log = f"args: {{'api_key': ['{KEY}'], 'ready': true}} token hf_0123456789"
     assert without(log, found) == "args: {'api_key': ['[redacted]'], 'ready': true} token [redacted]"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("--api-key", KEY, "second-key-12345"),
+        ("--auth-header", f"Bearer {KEY}", "second-key-12345"),
+        ("--header", f"Authorization: Bearer {KEY}", "--header", "X-Api-Key: second-key-12345"),
+        ("-c", f"curl -H 'Authorization: Bearer {KEY}' -H 'Cookie: second-key-12345; a=b'"),
+        ("-c", f"vllm serve m --api-key {KEY} second-key-12345 --port 1"),
+        ("--x", f'{{"api_key": ["{KEY}", "second-key-12345"]}}'),
+        ("--x", f'{{"credentials": {{"somebody": "{KEY}", "somebody_else": "second-key-12345"}}}}'),
+    ],
+)
+def test_of_several_secrets_each_one_is_taken_out_of_a_log(command: tuple[str, ...]) -> None:
+    log = without(f"somebody has {KEY}, and second-key-12345 too", secrets_of(command, ()))
+    assert log == "somebody has [redacted], and [redacted] too"
