@@ -20,6 +20,8 @@ class Series:
 
     labels: Mapping[str, str]
     values: Sequence[float]
+    #: of each value, s since the epoch
+    times: Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ class Sources:
         found = []
         for one in answer.json()["data"]["result"]:
             pairs = one["values"] if "values" in one else [one["value"]]
-            values = [value for value in (float(text) for _, text in pairs) if math.isfinite(value)]
-            if values:
-                found.append(Series(one["metric"], values))
+            finite = [(float(at), float(text)) for at, text in pairs if math.isfinite(float(text))]
+            if finite:
+                found.append(Series(one["metric"], [value for _, value in finite], [at for at, _ in finite]))
         return found

@@ -97,6 +97,17 @@ def curve(answers: Mapping[str, Answer], facts: Facts) -> None:
     newest = [run for run in facts.runs if run["job_id"] == facts.newest]
     assert len(answers["B"]) == len(newest)
     assert {row["series"] for row in answers["B"]} == {f"{row['series']}, repeats" for row in answers["A"]}
+    # Each point has a line across and one upright, through it and as long as its repeats are apart.
+    assert len(answers["C"]) == 4 * len(answers["A"])
+    for point in answers["A"]:
+        own = [row for row in answers["C"] if row["series"].startswith(f"{point['series']}, whisker")]
+        dots = [row for row in answers["B"] if row["series"] == f"{point['series']}, repeats"]
+        for along, other, way in ((x, y, "across"), (y, x, "upright")):
+            ends = [r[along] for r in own if r["series"].endswith(way) and close(r[other], point[other])]
+            assert len(ends) == 2, (point, way)
+            low, high = sorted(ends)
+            assert low * (1 - 1e-9) <= point[along] <= high * (1 + 1e-9), (point, way)
+            assert {*ends} <= {row[along] for row in dots}
     for run in facts.last().values():
         name = f"{run['engine']} · {run['target']} (simulated)"
         line = [row for row in answers["A"] if row["series"] == name]

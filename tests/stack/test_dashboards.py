@@ -73,7 +73,8 @@ def test_every_panel_shows_the_jobs(tmp_path: Path, postgres: PostgresServer) ->
         for run in facts.runs:
             assert_valid_here(run["validity"], run["reason_codes"])
         postgres.drop_database(database)
-    raise AssertionError(f"{ATTEMPTS} times this machine was too busy for twelve VALID runs of a small load")
+    reasons = [run["reason_codes"] for run in facts.runs]
+    raise AssertionError(f"{ATTEMPTS} times this machine was too busy for twelve VALID runs of a small load: {reasons}")
 
 
 def two_jobs(stack: Stack) -> tuple[Facts, dict[tuple[str, str], Answer]]:

@@ -12,11 +12,14 @@ import pytest
 
 from engines.simulated.start import simulated_engine
 from tests.fakes.service import Service, await_true, running_service
+from tests.fakes.verdicts import assert_valid_here
 from tests.stack.conftest import Prometheus, running_prometheus
 
 KEY = "key-of-a-person"
 SCRAPE_KEY = "key-of-prometheus"
 REPEATS = 2
+#: Jobs asked for where another program spoilt the last run.
+ATTEMPTS = 5
 CONFIG = """
 global:
   scrape_interval: 500ms
@@ -85,11 +88,7 @@ def test_a_job_is_seen_in_promql(tmp_path: Path, promtool: str) -> None:
         server.set_faults()
         check_failures(service, prometheus)
         check_live_progress(prometheus)
-        job_id = service.submit(targets=[target], workloads=["burst-100x128x128"], repeats=REPEATS)
-        job = service.await_job(job_id)
-        assert job["counts"] == {"completed": REPEATS}, job
-        run = service.client.get("/v1/runs?limit=1&sort=-ended_at").json()["items"][0]
-        assert run["validity"] == "VALID", run
+        run, jobs = newest_valid(service, target)
         # Two scrapes after the end, so that the newest result is in.
         await_true(
             lambda: prometheus.ask_one("enginebench_run_end_timestamp_seconds") == ended_at(service, run["id"]),
@@ -97,8 +96,20 @@ def test_a_job_is_seen_in_promql(tmp_path: Path, promtool: str) -> None:
             service.log_tail,
         )
         check_results(prometheus, run)
-        check_service(prometheus)
+        check_service(prometheus, jobs)
         check_names(service, prometheus, promtool)
+
+
+def newest_valid(service: Service, target: dict[str, Any]) -> tuple[dict[str, Any], int]:
+    """The newest run, and how many jobs it took: a run that others on this machine spoilt shows no figures."""
+    for jobs in range(1, ATTEMPTS + 1):
+        job = service.await_job(service.submit(targets=[target], workloads=["burst-100x128x128"], repeats=REPEATS))
+        assert job["counts"] == {"completed": REPEATS}, job
+        run: dict[str, Any] = service.client.get("/v1/runs?limit=1&sort=-ended_at").json()["items"][0]
+        if run["validity"] == "VALID":
+            return run, jobs
+        assert_valid_here(run["validity"], run["reason_codes"])
+    raise AssertionError(f"{ATTEMPTS} times this machine was too busy for a VALID burst: {run['reason_codes']}")
 
 
 def ended_at(service: Service, run_id: str) -> float:
@@ -121,12 +132,12 @@ def check_results(prometheus: Prometheus, run: dict[str, Any]) -> None:
     assert wall_s > run["metrics"]["duration_s"]
 
 
-def check_service(prometheus: Prometheus) -> None:
+def check_service(prometheus: Prometheus, jobs: int) -> None:
     assert prometheus.ask_one('up{job="enginebench"}') == 1
     assert prometheus.ask_one("enginebench_store_up") == 1
     assert prometheus.ask_one("enginebench_queue_depth") == 0
     assert prometheus.ask_one("max_over_time(enginebench_queue_depth[5m])") is not None
-    assert prometheus.ask_one('enginebench_runs{state="completed"}') == REPEATS + 1
+    assert prometheus.ask_one('enginebench_runs{state="completed"}') == jobs * REPEATS + 1
     assert prometheus.ask_one("enginebench_workers") == 1
     assert prometheus.ask_one("max_over_time(enginebench_workers_busy[5m])") == 1
     assert 0 <= (prometheus.ask_one("enginebench_worker_silent_seconds") or 0) < 120
@@ -136,7 +147,7 @@ def check_service(prometheus: Prometheus) -> None:
     # The label set of the run that ended before.
     assert prometheus.ask_one("enginebench_label_sets_dropped") == 1
     requests = 'enginebench_http_requests_total{route="/v1/jobs",method="POST",status="202"}'
-    assert prometheus.ask_one(requests) == 2
+    assert prometheus.ask_one(requests) == 1 + jobs
     slowest = "histogram_quantile(0.9, sum by (le) (enginebench_http_request_duration_seconds_bucket))"
     assert prometheus.ask_one(slowest) is not None
 
