@@ -12,7 +12,7 @@ import sys
 from importlib.metadata import version
 from typing import NoReturn
 
-from services.cli import admin, compare, demo, jobs, migrate, run, runs, serve, targets, workloads
+from services.cli import admin, compare, demo, doctor, jobs, migrate, run, runs, serve, targets, workloads
 
 
 class _Parser(argparse.ArgumentParser):
@@ -31,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"enginebench {version('enginebench')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (run, demo, serve, migrate, jobs, runs, compare, targets, workloads, admin):
+    for command in (run, demo, serve, migrate, jobs, runs, compare, targets, workloads, doctor, admin):
         command.add_parser(commands)
     return parser
 

@@ -1,0 +1,146 @@
+"""`enginebench doctor` as a person uses it: on a GPU host made up of stand-ins, and on a laptop."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.cli.checks.docker import read_docker
+from services.cli.checks.environment import REQUIRED
+from services.cli.checks.kernel import has_receive_stamps, read_host
+from services.cli.checks.service import Port, read_ports
+from services.cli.main import main
+from tests.fakes import nvidia_smi
+from tests.fakes.docker_engine import FakeContainer, docker_engine
+from tests.fakes.service import free_port, running_service
+
+SECRET = "s3cret-word"
+
+
+@pytest.fixture
+def gpu_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A host with an A100 in order, a .env with all passwords and a token, and nothing listening."""
+    programs = nvidia_smi.place(tmp_path / "bin", nvidia_smi.answer(nvidia_smi.A100))
+    toolkit = programs / "nvidia-ctk"
+    toolkit.write_text("#!/bin/sh\n")
+    toolkit.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("HF_TOKEN", "HF_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ENGINEBENCH_STATE_DIR", str(tmp_path / "state"))
+    lines = [f"{name}={SECRET}" for name in (*REQUIRED, "HF_TOKEN")]
+    lines += [f"PUBLISH=127.0.0.1:{free_port()}", f"PUBLISH_GRAFANA=127.0.0.1:{free_port()}", "GPU=0"]
+    (tmp_path / ".env").write_text("\n".join(lines))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def examined(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, dict[str, Any]]]:
+    capsys.readouterr()
+    code = main(["doctor", "--json", *words])
+    told = capsys.readouterr().out
+    assert SECRET not in told
+    return code, {one["check"]: one for one in json.loads(told)["checks"]}
+
+
+def test_a_gpu_host_in_order_has_no_fail(
+    gpu_host: Path, database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ENGINEBENCH_DATABASE_URL", database_url)
+    with docker_engine(gpu_host, FakeContainer("vllm-a"), FakeContainer("tgi-a")) as docker:
+        monkeypatch.setenv("ENGINEBENCH_DOCKER_URL", docker.url)
+        monkeypatch.setenv("ENGINEBENCH_CONTAINERS", "vllm-a,tgi-a")
+        code, checks = examined(capsys, "--gpu", "--models", str(gpu_host))
+        assert {method for method, _ in docker.calls} == {"GET"}, "nothing is started or stopped"
+    mine = {name: one["state"] for name, one in checks.items() if name != "disk for models"}
+    assert "fail" not in mine.values(), checks
+    assert (code == 0) == (checks["disk for models"]["state"] != "fail")
+    for name in ("gpu 0 memory", "Docker Engine", "engine containers", "database", "state folder", "settings"):
+        assert mine[name] == "ok", checks[name]
+    assert checks["token for gated models"]["seen"] == "set (.env)"
+    assert not (gpu_host / "state").exists(), "nothing is made"
+
+
+def test_everything_that_is_wrong_is_told_with_its_mend(
+    gpu_host: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver."
+    nvidia_smi.place(gpu_host / "bin", broken, exit_code=9)
+    monkeypatch.setenv("ENGINEBENCH_DATABASE_URL", f"postgresql://me:{SECRET}@127.0.0.1:{free_port()}/none")
+    monkeypatch.setenv("ENGINEBENCH_DOCKER_URL", f"unix://{gpu_host}/none.sock")
+    (gpu_host / ".env").write_text(f"POSTGRES_PASSWORD={SECRET}\n")
+    code, checks = examined(capsys, "--gpu")
+    assert code == 1
+    failed = {name for name, one in checks.items() if one["state"] == "fail"}
+    assert failed >= {"gpu driver", "Docker Engine", "database", "docker compose's .env", "token for gated models"}
+    assert all(checks[name]["mend"] for name in failed)
+    assert broken in checks["gpu driver"]["seen"]
+
+
+def test_a_laptop_is_warned_and_not_failed_unless_a_card_is_demanded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ENGINEBENCH_PORT", str(free_port()))
+    _, checks = examined(capsys)
+    assert checks["gpu driver"]["state"] == "warn"
+    assert checks["gpu driver"]["seen"].endswith("simulated and CPU engines only")
+    assert checks["database"]["seen"] == "sqlite: not there yet; enginebench serve makes it"
+    assert not list(tmp_path.iterdir())
+    code, checks = examined(capsys, "--gpu")
+    assert (code, checks["gpu driver"]["state"]) == (1, "fail")
+
+
+def test_for_a_person_it_is_a_line_a_check_and_what_to_do_under_it(
+    gpu_host: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nvidia_smi.place(gpu_host / "bin", nvidia_smi.answer(nvidia_smi.OLD_A100))
+    main(["doctor"])
+    lines = capsys.readouterr().out.splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("WARN  gpu 0 power limit"))
+    assert lines[at + 1].endswith("→ sudo nvidia-smi -i 0 -pl 400")
+    assert lines[-1].split()[1] == "ok,"
+
+
+def test_settings_that_cannot_be_read_are_a_fail_and_the_rest_is_looked_at(
+    gpu_host: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ENGINEBENCH_PORT", "many")
+    code, checks = examined(capsys)
+    assert code == 1
+    assert checks["settings"]["seen"].startswith("ENGINEBENCH_PORT: ")
+    assert checks["gpu 0 memory"]["state"] == "ok"
+
+
+def test_a_port_is_ours_where_this_service_answers_and_anothers_where_not(tmp_path: Path) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        running_service(f"sqlite:///{tmp_path}/x.sqlite", tmp_path / "state", "--api-only") as service,
+    ):
+        ports = [Port("API", "127.0.0.1", each, "PORT") for each in (taken.getsockname()[1], service.port, free_port())]
+        theirs, ours, free = read_ports(ports)
+    assert (theirs.error is not None, theirs.is_service) == (True, False)
+    assert (ours.error is not None, ours.is_service) == (True, True)
+    assert free.error is None
+
+
+def test_this_host_says_what_it_is() -> None:
+    facts = read_host()
+    assert (facts.cores or 0) >= 1
+    assert has_receive_stamps() is True, "the instrument's own need"
+
+
+def test_a_container_that_runs_and_what_the_proxy_refuses_are_seen(tmp_path: Path) -> None:
+    with docker_engine(tmp_path, FakeContainer("a", running=True)) as docker:
+        found = read_docker(docker.url, ("a", "b"))
+        docker.allows = {("POST", "start")}
+        refused = read_docker(docker.url, ("a",))
+    assert getattr(found.containers[0], "running", None) is True
+    assert "there is no container 'b'" in str(found.containers[1])
+    assert "proxy does not allow" in str(refused.containers[0])
