@@ -10,7 +10,7 @@ from tempfile import TemporaryFile
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from services.domain.errors import BadInput, Problem
@@ -37,7 +37,8 @@ class Settings(BaseSettings):
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     #: port the API listens on; 0 takes a free one
     port: Annotated[int, Field(ge=0, le=65535)] = 8700
-    #: keys that may use the API, comma-separated; none: open, and then only on loopback
+    #: keys that may do everything with the API, comma-separated; none, and none in the database either: open, and then
+    #: only on loopback
     api_keys: Listed = ()
     #: key that may only read `/metrics`, for Prometheus
     metrics_key: SecretStr | None = None
@@ -100,15 +101,6 @@ class Settings(BaseSettings):
             if parts.scheme not in ("http", "https") or not parts.hostname:
                 raise ValueError(f"{name} must name the origin it may be sent to, such as https://gpu1.example:8000")
         return secrets
-
-    @model_validator(mode="after")
-    def _never_public_and_open(self) -> Settings:
-        if not (self.is_loopback or self.api_keys or self.allow_unauthenticated_public):
-            raise ValueError(
-                f"host {self.host} is reachable from outside: set ENGINEBENCH_API_KEYS, "
-                "or ENGINEBENCH_ALLOW_UNAUTHENTICATED_PUBLIC=true to leave it open knowingly"
-            )
-        return self
 
     @property
     def is_loopback(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 
 from anyio import CapacityLimiter
@@ -14,9 +14,11 @@ from services.api import errors
 from services.api.deps import known_parameters
 from services.api.exporter import StoreCollector
 from services.api.guard import BodyLimit, Guard
+from services.api.keyring import Keyring
 from services.api.openapi import install_openapi
 from services.api.probe import MOST_PROBES
 from services.api.routes import compare, engines, health, jobs, references, runs, targets, workloads
+from services.domain.errors import Unavailable
 from services.settings import Settings
 from services.store.database import close, open_database
 from services.telemetry.metrics import HttpMetrics
@@ -35,11 +37,14 @@ def create_app(settings: Settings) -> FastAPI:
     # When each counter was made is of no use to anybody, and doubles the page.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     registry = CollectorRegistry(auto_describe=False)
+    keyring = Keyring(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         database = open_database(settings.database_url.get_secret_value())
-        app.state.database = database
+        app.state.database = keyring.database = database
+        with suppress(Unavailable):
+            await keyring.look()
         collector = StoreCollector(database, settings.metrics_label_sets)
         registry.register(collector)
         # Every request is held against the document; the first must not wait for it.
@@ -67,9 +72,9 @@ def create_app(settings: Settings) -> FastAPI:
     for routes in (jobs, runs, targets, workloads, engines, references, compare, health):
         app.include_router(routes.router)
     errors.install(app)
-    install_openapi(app, with_keys=bool(settings.api_keys))
+    install_openapi(app, lambda: keyring.wants_keys)
     # The last one added is the outermost.
     app.add_middleware(BodyLimit, most_bytes=settings.max_body_bytes)
-    app.add_middleware(Guard, settings=settings)
+    app.add_middleware(Guard, settings=settings, keyring=keyring)
     app.add_middleware(HttpMetrics, registry=registry)
     return app

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import Depends, Path, Query, Request
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from services.domain.errors import BadInput, Problem
+from services.domain.key import Holder
 from services.domain.target import TargetName
 from services.domain.text import fault_in_text
 from services.settings import Settings
@@ -25,6 +27,11 @@ async def _database(request: Request) -> Database:
 async def _settings(request: Request) -> Settings:
     settings: Settings = request.app.state.settings
     return settings
+
+
+async def _holder(request: Request) -> Holder | None:
+    holder: Holder | None = request.state.holder
+    return holder
 
 
 async def known_parameters(request: Request) -> None:
@@ -55,10 +62,16 @@ def _shown(name: str) -> str:
     return name.encode("ascii", "backslashreplace").decode().replace("\x00", "\\x00")[:100]
 
 
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
 def _is_timestamp(value: object) -> object:
-    # Pydantic would read a bare number as seconds since 1970.
-    if isinstance(value, str) and "T" not in value.upper():
-        raise ValueError("must be a time such as 2026-01-31T12:00:00Z")
+    if isinstance(value, str):
+        if _DAY.fullmatch(value):
+            return f"{value}T00:00:00Z"
+        # Pydantic would read a bare number as seconds since 1970.
+        if "T" not in value.upper():
+            raise ValueError("must be a time such as 2026-01-31T12:00:00Z, or a day such as 2026-01-31")
     return value
 
 
@@ -73,7 +86,15 @@ def _in_utc(value: datetime) -> datetime:
 
 Store = Annotated[Database, Depends(_database)]
 Config = Annotated[Settings, Depends(_settings)]
-Moment = Annotated[datetime, BeforeValidator(_is_timestamp), AfterValidator(_in_utc)]
+#: Whose key the request came with; `None`: it needed none.
+Caller = Annotated[Holder | None, Depends(_holder)]
+#: A day alone is its first moment in UTC.
+Moment = Annotated[
+    datetime,
+    BeforeValidator(_is_timestamp),
+    AfterValidator(_in_utc),
+    WithJsonSchema({"anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "format": "date"}]}),
+]
 
 JobId = Annotated[str, Path(max_length=64, pattern=r"^[A-Za-z0-9_-]+$", examples=["0198c0de0000700080000000000000aa"])]
 RunId = Annotated[str, Path(max_length=64, pattern=r"^[A-Za-z0-9_-]+$", examples=["0198c0de0000700080000000000000bb"])]

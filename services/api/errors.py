@@ -59,6 +59,7 @@ MENDS = {
     "unstorable": "give a value that can be stored",
     "json_invalid": "send valid JSON",
     "value_error": "correct it as the message says",
+    "number_type": "write a number, without quotes",
     "int_parsing": "give a whole number",
     "int_type": "give a whole number",
     "int_from_float": "give a whole number",

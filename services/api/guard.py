@@ -1,11 +1,11 @@
-"""Who may come in: keys, hosts, origins, and how much they may send. Pure ASGI, around the whole application."""
+"""Who may come in: keys and their roles, hosts, origins, and how much they may send. Pure ASGI, around everything."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import ipaddress
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -13,66 +13,94 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.api.errors import problem_response
-from services.domain.errors import Problem
+from services.api.keyring import Keyring, Revoked, bearer_in
+from services.api.roles import SAFE_METHODS, is_open, role_for
+from services.domain.errors import Problem, Unavailable
+from services.domain.key import Holder, Role
 from services.settings import Settings
 
-#: A load balancer has no key.
-OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 METRICS_PATH = "/metrics"
 #: How much of a body that is too large is read on, and for how long.
 DRAIN_BYTES, DRAIN_S = 64 << 20, 5.0
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why nobody gets in."""
+
+    status: int
+    problem: Problem
 
 
 class Guard:
-    """Refuses before any route runs: 421 for a foreign host, 403 for a foreign page, 401 without a key."""
+    """Refuses before any route runs.
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    421 for a foreign host, 403 for a foreign page or a key whose role does not allow it, 401 without a key, 503 where
+    the database that knows the keys does not answer. Whose key it was stands in the request's state as `holder`.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings, keyring: Keyring) -> None:
         self._app = app
-        self._keys = tuple(key.get_secret_value() for key in settings.api_keys)
-        self._metrics_key = settings.metrics_key.get_secret_value() if settings.metrics_key else None
-        # Without keys, a page in a browser on this host must not reach us by a name of its own (DNS rebinding).
-        self._loopback_only = settings.is_loopback and not self._keys
+        self._keyring = keyring
+        self._is_loopback = settings.is_loopback
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer with a problem, or pass it on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        refusal = self._refusal(scope["method"], scope["path"], Headers(scope=scope))
-        if refusal is None:
-            await self._app(scope, receive, send)
+        try:
+            admitted = await self._admit(scope["method"], scope["path"], Headers(scope=scope))
+        except Unavailable as error:
+            admitted = Refusal(503, Problem("", str(error), "try again later"))
+        if isinstance(admitted, Refusal):
+            headers = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "5"}}.get(admitted.status, {})
+            problem = admitted.problem
+            await problem_response(admitted.status, problem.problem, [problem], headers)(scope, receive, send)
             return
-        status, problem = refusal
-        headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
-        await problem_response(status, problem.problem, [problem], headers)(scope, receive, send)
+        scope.setdefault("state", {})["holder"] = admitted
+        await self._app(scope, receive, send)
 
-    def _refusal(self, method: str, path: str, headers: Headers) -> tuple[int, Problem] | None:
+    async def _admit(self, method: str, path: str, headers: Headers) -> Holder | Refusal | None:
+        """Whose key it came with; `None`: it needs none."""
+        if not is_open(path):
+            try:
+                await self._keyring.look()
+            except Unavailable:
+                # The metrics say so themselves, and have no more to say then.
+                if path != METRICS_PATH:
+                    raise
         host = headers.get("host", "")
-        if self._loopback_only and not is_loopback_host(host):
-            return 421, Problem("Host", "names another host", "use 127.0.0.1 or localhost, or set API keys")
+        # Without keys, a page in a browser on this host must not reach us by a name of its own (DNS rebinding).
+        if self._is_loopback and not self._keyring.wants_keys and not is_loopback_host(host):
+            return Refusal(421, Problem("Host", "names another host", "use 127.0.0.1 or localhost, or set API keys"))
         origin = headers.get("origin")
         if origin is not None and method not in SAFE_METHODS and urlsplit(origin).netloc != host:
-            return 403, Problem("Origin", "comes from a page of another origin", "ask from outside a browser")
-        if path in OPEN_PATHS:
+            return Refusal(403, Problem("Origin", "comes from a page of another origin", "ask from outside a browser"))
+        wanted = role_for(method, path)
+        given = bearer_in(headers.get("authorization", ""))
+        if wanted is None:
             return None
-        if path == METRICS_PATH and self._metrics_key is not None:
-            allowed: tuple[str, ...] = (*self._keys, self._metrics_key)
-        else:
-            allowed = self._keys
-        if not allowed or holds_key(headers.get("authorization", ""), allowed):
+        if path == METRICS_PATH and self._keyring.has_metrics_key:
+            if self._keyring.is_metrics_key(given):
+                return None
+        elif not self._keyring.wants_keys:
             return None
-        if self._metrics_key is not None and holds_key(headers.get("authorization", ""), (self._metrics_key,)):
-            return 403, Problem("Authorization", "this key may only read /metrics", "use an API key")
-        return 401, Problem("Authorization", "no valid API key", "send Authorization: Bearer KEY")
+        match await self._keyring.holder_of(given):
+            case Holder(role=role) as holder:
+                return holder if role.covers(wanted) else _too_little(method, path, role, wanted)
+            case Revoked():
+                return Refusal(401, Problem("Authorization", "this API key was revoked", "send another one"))
+        if self._keyring.is_metrics_key(given):
+            return Refusal(403, Problem("Authorization", "this key may only read /metrics", "use an API key"))
+        return Refusal(401, Problem("Authorization", "no valid API key", "send Authorization: Bearer KEY"))
 
 
-def holds_key(authorization: str, keys: tuple[str, ...]) -> bool:
-    """The header carries one of the keys. Takes as long for a near miss as for a far one."""
-    scheme, _, given = authorization.partition(" ")
-    offered = given.strip().encode("utf-8", "surrogateescape")
-    matches = [hmac.compare_digest(offered, key.encode()) for key in keys]
-    return scheme.lower() == "bearer" and any(matches)
+def _too_little(method: str, path: str, role: Role, wanted: Role) -> Refusal:
+    enough = " or ".join(one.value for one in Role if one.covers(wanted))
+    problem = f"this key has the role {role.value}, and {method} {path} wants {enough}"
+    mend = f"use such a key; `enginebench admin keys create --name NAME --role {wanted.value}` makes one"
+    return Refusal(403, Problem("Authorization", problem, mend))
 
 
 def is_loopback_host(host: str) -> bool:

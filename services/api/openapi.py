@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import Any
 
@@ -11,7 +11,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from services.api.errors import PROBLEM_JSON, ProblemBody
-from services.api.guard import METRICS_PATH, OPEN_PATHS
+from services.api.guard import METRICS_PATH
+from services.api.roles import OPERATIONS, is_open
 
 DESCRIPTION = """enginebench measures the throughput and latency of LLM inference engines side by side.
 
@@ -23,7 +24,7 @@ Post a job (targets × workloads × repeats), watch its events, read its runs. E
 WORDS = {
     400: "The body cannot be read as JSON at all.",
     401: "No valid API key; only where the service has keys.",
-    403: "The key may only read /metrics, or a page of another origin asks.",
+    403: "The key's role does not allow it, it may only read /metrics, or a page of another origin asks.",
     404: "There is no such thing.",
     409: "What is there already does not allow it.",
     413: "The body is too large.",
@@ -57,12 +58,14 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": WORDS[status]} for status in statuses}
 
 
-def install_openapi(app: FastAPI, *, with_keys: bool) -> None:
-    """Serve the completed document from now on."""
+def install_openapi(app: FastAPI, wants_keys: Callable[[], bool]) -> None:
+    """Serve the completed document from now on: one for as long as the service is open, one once it wants keys."""
+    made: dict[bool, dict[str, Any]] = {}
 
     def document() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = complete(
+        with_keys = wants_keys()
+        if with_keys not in made:
+            made[with_keys] = complete(
                 get_openapi(
                     title=app.title,
                     version=app.version,
@@ -72,7 +75,7 @@ def install_openapi(app: FastAPI, *, with_keys: bool) -> None:
                 ),
                 with_keys=with_keys,
             )
-        return app.openapi_schema
+        return made[with_keys]
 
     app.openapi = document  # type: ignore[method-assign]
 
@@ -99,8 +102,10 @@ def complete(document: dict[str, Any], *, with_keys: bool) -> dict[str, Any]:
                     response["description"] = WORDS[int(status)]
                     response["content"] = {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/ProblemBody"}}}
             operation["responses"] = dict(sorted(responses.items()))
-            if with_keys and path not in OPEN_PATHS:
+            role = OPERATIONS[f"{method.upper()} {path}"]
+            if with_keys and role is not None:
                 operation["security"] = [{"apiKey": []}]
+                operation["x-role"] = role.value
     return document
 
 
@@ -117,7 +122,7 @@ def _add_examples(route: str, operation: dict[str, Any], answers: Mapping[str, A
 
 def _common_statuses(path: str, has_body: bool) -> tuple[int, ...]:
     always = (403, 421, 422, 500)
-    if path in OPEN_PATHS:
+    if is_open(path):
         return always
     keyed = (*always, 401) if path == METRICS_PATH else (*always, 401, 503)
     return (*keyed, 400, 413) if has_body else keyed

@@ -113,6 +113,13 @@ class RunDetailOut(RunOut):
     records: int = Field(description="request records kept; 0 without a result")
 
 
+class CreatorOut(Answer):
+    """The API key that a job came with."""
+
+    id: str | None = Field(description="public id of a stored key; null: a key of the environment")
+    name: str = Field(examples=["ci"])
+
+
 class JobOut(Answer):
     """One job, as lists show it."""
 
@@ -126,6 +133,7 @@ class JobOut(Answer):
     started_at: datetime | None
     ended_at: datetime | None
     cancel_requested_at: datetime | None
+    created_by: CreatorOut | None = Field(description="the key it came with; null: it came without one")
 
 
 class RunState(Answer):

@@ -59,6 +59,8 @@ def execute(arguments: argparse.Namespace) -> int:
             from services.store.database import migrate
 
             migrate(settings.database_url.get_secret_value())
+        if not arguments.worker_only:
+            _check_keys(settings)
     except (BadInput, Unavailable, OSError) as error:
         return refused("serve", error)
     if arguments.api_only:
@@ -66,6 +68,18 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.worker_only:
         return serve_worker(settings)
     return serve_both(settings)
+
+
+def _check_keys(settings: Settings) -> None:
+    """Raises BadInput where anybody could come in from outside, and Unavailable where the database does not say."""
+    from services.api.keyring import refuse_public_and_open
+    from services.store.database import close, open_database
+
+    database = open_database(settings.database_url.get_secret_value())
+    try:
+        refuse_public_and_open(settings, database)
+    finally:
+        close(database)
 
 
 def serve_api(settings: Settings) -> int:

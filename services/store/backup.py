@@ -1,7 +1,8 @@
 """The whole database as one file, and back: the same file from either database, byte for byte.
 
 gzip of JSON lines: what it is, then `[table, row]` for every row in an order of its own, then how many there were.
-Left out is only who works now. Times are ISO 8601 in UTC, bytes base64, all else as JSON has it.
+Left out is who works now, and the API's keys: a backup is handed around, and one that is brought back would let in
+again whoever was shut out since. Times are ISO 8601 in UTC, bytes base64, all else as JSON has it.
 """
 
 from __future__ import annotations
@@ -13,24 +14,38 @@ import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from datetime import datetime
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
 from alembic import command
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, LargeBinary, Table, func, insert, inspect, select
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Connection,
+    Double,
+    Integer,
+    LargeBinary,
+    Table,
+    func,
+    insert,
+    inspect,
+    select,
+)
+from sqlalchemy.exc import DataError, IntegrityError
 
 from services.domain.errors import BadInput, Conflict, Problem
+from services.domain.text import LARGEST_INTEGER
 from services.store.database import Database, migration_config
-from services.store.tables import UtcTime, metadata, workers
+from services.store.tables import Document, UtcTime, Words, api_keys, documents, metadata, records, workers
 
 KIND = "enginebench-backup"
 FORMAT = 1
 #: Rows of one INSERT.
 _BATCH = 200
-#: Rows that are fetched at once; those of `records` may be megabytes each.
+#: Rows that are fetched at once, and inserted at once where each may be megabytes.
 _FETCH = 20
 
 
@@ -72,20 +87,11 @@ def restore_backup(database: Database, path: Path) -> int:
         Conflict: there is something in the database.
         OSError: the file cannot be read.
     """
-    count = 0
     with gzip.open(path, "rb") as packed, database.write() as connection:
         lines = _lines(path, packed)
-        revision = _revision_of(path, next(lines, None), connection)
-        _make_ready(connection, revision)
-        told = None
-        rows = iter(lines)
-        for name, of_table in groupby(rows, key=lambda line: line[0] if isinstance(line, list) else None):
-            if name is None:
-                told = next(of_table).get("rows")
-                break
-            count += _fill(path, connection, name, (row for _, row in of_table))
-        if told != count:
-            raise _no_backup(path, f"it is cut short: {count} rows of {told}")
+        _, header = next(lines, (1, None))
+        _make_ready(connection, _revision_of(path, header, connection))
+        count = _fill(path, connection, lines)
         command.upgrade(migration_config(connection), "head")
     return count
 
@@ -113,7 +119,7 @@ def _write(connection: Connection, packed: gzip.GzipFile) -> int:
 
 def _tables() -> list[Table]:
     """What rows name comes before them."""
-    return [table for table in metadata.sorted_tables if table is not workers]
+    return [table for table in metadata.sorted_tables if table not in (workers, api_keys)]
 
 
 def _columns_there(connection: Connection) -> dict[str, set[str]]:
@@ -152,11 +158,12 @@ def _write_line(packed: gzip.GzipFile, value: object) -> None:
     packed.write(json.dumps(value, separators=(",", ":"), allow_nan=False).encode() + b"\n")
 
 
-def _lines(path: Path, packed: gzip.GzipFile) -> Iterator[Any]:
+def _lines(path: Path, packed: gzip.GzipFile) -> Iterator[tuple[int, Any]]:
+    """Numbered from 1."""
     try:
-        for line in packed:
-            yield json.loads(line)
-    except (gzip.BadGzipFile, zlib.error, EOFError, ValueError) as error:
+        for number, line in enumerate(packed, 1):
+            yield number, json.loads(line)
+    except (gzip.BadGzipFile, zlib.error, EOFError, ValueError, RecursionError) as error:
         raise _no_backup(path, str(error)) from None
 
 
@@ -185,32 +192,67 @@ def _make_ready(connection: Connection, revision: str) -> None:
         raise Conflict(f"{problem.problem}; {problem.mend}", (problem,))
 
 
-def _fill(path: Path, connection: Connection, name: str, rows: Iterator[dict[str, Any]]) -> int:
-    table = metadata.tables.get(name)
-    if table is None:
-        raise _no_backup(path, f"there is no table {name!r}")
+def _fill(path: Path, connection: Connection, lines: Iterator[tuple[int, Any]]) -> int:
+    """Every row into its table; how many."""
     count = 0
-    batch: list[dict[str, Any]] = []
-    for row in rows:
-        batch.append({column: _read(table, column, value) for column, value in row.items()})
-        if len(batch) == _BATCH:
-            connection.execute(insert(table), batch)
-            count, batch = count + len(batch), []
-    if batch:
-        connection.execute(insert(table), batch)
-    return count + len(batch)
+    for table, of_table in groupby(_rows(path, connection, lines), key=lambda line: line[0]):
+        most = _FETCH if table in (records, documents) else _BATCH
+        while batch := list(islice(of_table, most)):
+            try:
+                connection.execute(insert(table), [row for _, _, row in batch])
+            except (IntegrityError, DataError) as error:
+                first, last = batch[0][1], batch[-1][1]
+                reason = str(error.orig).splitlines()[0]
+                raise _no_backup(path, f"lines {first} to {last}, rows of {table.name}: {reason}") from None
+            count += len(batch)
+    return count
 
 
-def _read(table: Table, column: str, value: Any) -> Any:
-    if value is None:
-        return None
-    match table.c[column].type:
-        case UtcTime():
-            return datetime.fromisoformat(value)
-        case LargeBinary():
-            return b64decode(value)
-        case _:
-            return value
+def _rows(
+    path: Path, connection: Connection, lines: Iterator[tuple[int, Any]]
+) -> Iterator[tuple[Table, int, dict[str, Any]]]:
+    """(table, number of the line, row) of each; each row has all of its columns, and each value their type."""
+    there = _columns_there(connection)
+    tables = {table.name: table for table in _tables() if table.name in there}
+    count = 0
+    for number, line in lines:
+        match line:
+            case [str(name), dict(row)] if name in tables:
+                if row.keys() != there[name]:
+                    odd = ", ".join(sorted(row.keys() ^ there[name]))
+                    raise _no_backup(path, f"line {number}, a row of {name}: it lacks, or has besides, {odd}")
+                table = tables[name]
+                yield table, number, {key: _read(path, number, table.c[key], value) for key, value in row.items()}
+                count += 1
+            case {"rows": told}:
+                if told != count:
+                    raise _no_backup(path, f"it is cut short: {count} rows of {told}")
+                return
+            case [str(name), _]:
+                raise _no_backup(path, f"line {number}: there is no row of a table {name!r} in a backup")
+            case _:
+                raise _no_backup(path, f"line {number} is neither a row nor the count of them")
+    raise _no_backup(path, "it is cut short: it does not say how many rows there are")
+
+
+def _read(path: Path, number: int, column: Column[Any], value: Any) -> Any:
+    """The value as its column takes it."""
+    try:
+        match value, column.type:
+            case None, _ if column.nullable:
+                return None
+            case str(), UtcTime():
+                return datetime.fromisoformat(value)
+            case str(), LargeBinary():
+                return b64decode(value, validate=True)
+            case (str(), Words()) | (bool(), Boolean()) | (_, Document()):
+                return value
+            case ((int() | float()), (Integer() | Double())) if not isinstance(value, bool):
+                if isinstance(column.type, Double) or (isinstance(value, int) and abs(value) <= LARGEST_INTEGER):
+                    return value
+    except ValueError:
+        pass
+    raise _no_backup(path, f"line {number}: {column.table.name}.{column.name} cannot be {str(value)[:40]!r}")
 
 
 def _no_backup(path: Path, why: str) -> BadInput:

@@ -32,6 +32,7 @@ def enqueue(
     runs: Sequence[PlannedRun],
     idempotency_key: str | None = None,
     body_digest: str = "",
+    created_by: Mapping[str, Any] | None = None,
 ) -> tuple[Job, bool]:
     """Accept a job and queue its runs, in one transaction.
 
@@ -49,6 +50,7 @@ def enqueue(
         "priority": priority,
         "idempotency_key": idempotency_key,
         "body_digest": body_digest,
+        "created_by": None if created_by is None else dict(created_by),
     }
     try:
         with database.write() as connection:
@@ -174,6 +176,7 @@ def _job_from(row: RowMapping, counted: list[tuple[str, int, datetime | None, da
         ended_at=max(ended, default=None) if status in ENDED else None,
         cancel_requested_at=row["cancel_requested_at"],
         idempotency_key=row["idempotency_key"],
+        created_by=row["created_by"],
     )
 
 

@@ -48,6 +48,8 @@ class Job:
     ended_at: datetime | None
     cancel_requested_at: datetime | None
     idempotency_key: str | None
+    #: {"id", "name"} of the key it came with, the id `None` for one of the environment's; `None`: it came without
+    created_by: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

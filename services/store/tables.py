@@ -2,7 +2,7 @@
 
 jobs ──▶ runs ──▶ documents, records, attempts, run_resources          resource_leases   one row a resource in use
  ├─▶ job_labels    └─▶ latest_runs (one row a label set)                targets, workers
- └─▶ searches      one row a target × workload; its runs have the same job, target and series
+ └─▶ searches      one row a target × workload; its runs have the same job, target and series           api_keys
 """
 
 from __future__ import annotations
@@ -107,6 +107,8 @@ jobs = Table(
     Column("cancel_requested_at", UtcTime),
     Column("idempotency_key", Words, unique=True),
     Column("body_digest", Words, nullable=False),
+    #: id and name of the key it came with; NULL: it came without one, or before there was this column
+    Column("created_by", Document(none_as_null=True)),
     Index(None, "created_at", "id"),
 )
 
@@ -281,4 +283,21 @@ workers = Table(
     #: of the file system that its state folder is on; NULL: not said
     Column("state_free_bytes", BigInteger),
     Column("state_size_bytes", BigInteger),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    #: public: it stands in the key's text
+    Column("id", Words, primary_key=True),
+    Column("name", Words, nullable=False),
+    #: read, run or admin
+    Column("role", Words, nullable=False),
+    #: of its text, which nothing keeps
+    Column("digest", Words, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    #: to within some minutes; NULL: never
+    Column("last_used_at", UtcTime),
+    #: NULL: in force
+    Column("revoked_at", UtcTime),
 )

@@ -18,7 +18,7 @@ from engines.catalog import find_engine
 from engines.spec import TargetSpec
 from services.api.cells import summarise_cells
 from services.api.curve import curve_of
-from services.api.deps import Config, Cursor, JobId, Labels, Limit, Store, labels_of
+from services.api.deps import Caller, Config, Cursor, JobId, Labels, Limit, Store, labels_of
 from services.api.dry_run import what_would_run
 from services.api.events import follow_job
 from services.api.fairness import asymmetries_found, asymmetries_planned
@@ -95,6 +95,7 @@ def post_job(
     job: Annotated[JobSpec, Body(openapi_examples=JOB_EXAMPLES)],
     store: Store,
     settings: Config,
+    caller: Caller,
     response: Response,
     idempotency_key: IdempotencyKey = None,
     dry_run: Annotated[bool, Query(description="only say what would run, and in which order")] = False,
@@ -125,6 +126,7 @@ def post_job(
         runs=planned,
         idempotency_key=idempotency_key,
         body_digest=digest,
+        created_by=None if caller is None else {"id": caller.id, "name": caller.name},
     )
     response.headers["Location"] = f"/v1/jobs/{accepted.id}"
     told = asymmetries_planned(planned)

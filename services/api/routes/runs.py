@@ -51,8 +51,8 @@ def get_runs(
     label: Labels = [],  # noqa: B006
     simulated: bool | None = None,
     excluded: Annotated[bool | None, Query(description="left out of rankings by a person")] = None,
-    since: Annotated[Moment | None, Query(description="created at or after")] = None,
-    until: Annotated[Moment | None, Query(description="created before")] = None,
+    since: Annotated[Moment | None, Query(description="created at or after; a day: from its beginning in UTC")] = None,
+    until: Annotated[Moment | None, Query(description="created before; a day: itself is not included")] = None,
     sort: Sort = "-created_at",
     limit: Limit = 50,
     cursor: Cursor = None,

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from services.cli.keys import ROLES
 from services.cli.main import main
+from services.domain.key import Role
 from services.store.database import Database, close, open_database
+from services.store.keys import find_key
 from services.store.runs import get_records, get_run
 from tests.fakes.history import one_run
 
@@ -45,6 +48,14 @@ def test_a_backup_is_made_and_restored(
         (["restore", "{folder}/text"], "is no whole backup"),
         (["retention", "--keep-days", "-1"], "from 0 to 100000"),
         (["retention", "--keep-days", "nan"], "from 0 to 100000"),
+        (["backup", ".", "--force"], ". is a folder; name a file in it"),
+        (["backup", "..", "--force"], ".. is a folder"),
+        (["backup", "{folder}", "--force"], "is a folder"),
+        (["restore", "."], "Is a directory"),
+        (["keys", "revoke", "none"], "there is no key 'none' (take an id from `enginebench admin keys list`)"),
+        (["keys", "create", "--role", "read", "--name", " "], "--name: give 1 to 100 characters"),
+        (["keys", "create", "--role", "read", "--name", "a\nb"], "--name: give 1 to 100 characters"),
+        (["keys", "create", "--role", "read", "--name", "a" * 101], "--name: give 1 to 100 characters"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(
@@ -63,7 +74,10 @@ def test_a_database_that_is_not_migrated_is_told(
     monkeypatch.setenv("ENGINEBENCH_DATABASE_URL", f"sqlite:///{tmp_path / 'new.sqlite'}")
     assert main(["admin", "backup", str(tmp_path / "file")]) == 1
     assert main(["admin", "retention", "--keep-days", "1"]) == 1
-    assert capsys.readouterr().err.count("not migrated") == 2
+    assert main(["admin", "keys", "create", "--name", "a", "--role", "read"]) == 1
+    assert main(["admin", "keys", "list"]) == 1
+    assert main(["admin", "keys", "revoke", "a"]) == 1
+    assert capsys.readouterr().err.count("not migrated") == 5
 
 
 def test_old_records_are_let_go_of(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,3 +88,33 @@ def test_old_records_are_let_go_of(database: Database, capsys: pytest.CaptureFix
     assert len(list(get_records(database, run_id))) == 2
     assert main(["admin", "retention", "--keep-days", "0"]) == 0
     assert get_run(database, run_id).records == 0
+
+
+def test_keys_are_made_listed_and_revoked(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tuple(role.value for role in Role) == ROLES
+    assert main(["admin", "keys", "create", "--name", "nightly [ci]", "--role", "run"]) == 0
+    made = capsys.readouterr()
+    text = made.out.strip()
+    found = find_key(database, text)
+    assert found is not None
+    assert (found.name, found.role) == ("nightly [ci]", Role.RUN)
+    assert found.id in made.err
+    assert text not in made.err
+    assert main(["admin", "keys", "list"]) == 0
+    listed = capsys.readouterr().out
+    assert "nightly [ci]" in listed
+    assert text not in listed
+    for _ in range(2):
+        assert main(["admin", "keys", "revoke", found.id]) == 0
+        assert f"key {found.id} (nightly [ci]) opens nothing from " in capsys.readouterr().out
+    revoked = find_key(database, text)
+    assert revoked is not None
+    assert revoked.revoked_at is not None
+
+
+@pytest.mark.parametrize("words", [["--role", "root"], ["--role", "read"], ["--name", "a"]])
+def test_a_key_wants_a_name_and_a_role_there_is(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["admin", "keys", "create", *words])
+    assert ended.value.code == 2
+    assert "--" in capsys.readouterr().err

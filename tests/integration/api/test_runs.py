@@ -50,6 +50,9 @@ def test_every_filter_narrows(client: TestClient, database: Database) -> None:
         "since=2000-01-01T00:00:00Z": [queued, tgi, vllm],
         "since=2100-01-01T00:00:00Z": [],
         "until=2000-01-01T00:00:00Z": [],
+        "since=2000-01-01": [queued, tgi, vllm],
+        "since=2100-01-01": [],
+        "until=2000-01-01": [],
     }.items():
         assert ids(client, f"?{query}") == expected, query
 

@@ -6,15 +6,19 @@ import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic import command
+from sqlalchemy import MetaData, event
 
 from bench_runner.measure.record import to_json
 from services.domain.errors import BadInput, Conflict
+from services.domain.key import Role
 from services.store.backup import restore_backup, write_backup
 from services.store.database import Database, close, migrate, migration_config, open_database
 from services.store.jobs import get_job
+from services.store.keys import create_key, is_any_made, list_keys
 from services.store.queue import beat, claim
 from services.store.results import finish
 from services.store.runs import get_records, get_run
@@ -90,16 +94,25 @@ def test_a_restored_database_goes_on(database: Database, others: dict[str, str],
         close(other)
 
 
+def columns_of_the_first_version(folder: Path) -> dict[str, set[str]]:
+    database = open_database(f"sqlite:///{folder / 'first.sqlite'}")
+    with database.write() as connection:
+        command.upgrade(migration_config(connection), "0001")
+        kept = MetaData()
+        kept.reflect(connection)
+    close(database)
+    return {table.name: {*table.c.keys()} for table in kept.tables.values()}
+
+
 def test_a_backup_of_an_older_version_is_brought_up_to_this_one(database: Database, tmp_path: Path) -> None:
     run_id = one_run(database)
     whole = tmp_path / "whole"
     write_backup(database, whole)
-    newer = {"excluded_at", "excluded_note", "engine_version", "concurrency", "figures", "attained", "series", "point"}
-    newer |= {"tokens_per_s_per_user_p50", "output_tokens_per_s_per_gpu"}
+    first = columns_of_the_first_version(tmp_path)
     lines = [json.loads(line) for line in gzip.decompress(whole.read_bytes()).splitlines()]
     lines[0]["revision"] = "0001"
     for table, row in lines[1:-1]:
-        for name in newer & row.keys() if table == "runs" else ():
+        for name in row.keys() - first[table]:
             del row[name]
     old = tmp_path / "old"
     old.write_bytes(gzip.compress("".join(json.dumps(line) + "\n" for line in lines).encode()))
@@ -153,6 +166,32 @@ def spoilt(whole: bytes) -> dict[str, bytes]:
         "a row less": gzip.compress(b"".join([*lines[:-2], lines[-1]])),
         "of a newer version": gzip.compress(b"".join([newer, *lines[1:]])),
         "something else": gzip.compress(b'{"a": 1}\n'),
+        "nested without an end": gzip.compress(lines[0] + b"[" * 100_000),
+    }
+
+
+def odd_lines(row: dict[str, Any]) -> dict[str, tuple[object, str]]:
+    """Lines that stand where a row of jobs should, and what is said of them."""
+    short = {name: value for name, value in row.items() if name not in ("name", "priority")}
+    return {
+        "no row": (["jobs"], "line 2 is neither a row nor the count of them"),
+        "a number": (5, "line 2 is neither"),
+        "nothing": (None, "line 2 is neither"),
+        "columns of its own": (["jobs", {"nope": 1}], "line 2, a row of jobs: it lacks, or has besides, body_digest"),
+        "without columns": (["jobs", short], "line 2, a row of jobs: it lacks, or has besides, name, priority"),
+        "a list for a row": (["jobs", [1]], "line 2: there is no row of a table 'jobs'"),
+        "another table": (["users", {}], "line 2: there is no row of a table 'users'"),
+        "a key for the API": (["api_keys", {}], "line 2: there is no row of a table 'api_keys'"),
+        "no time": (["jobs", row | {"created_at": "soon"}], "line 2: jobs.created_at cannot be 'soon'"),
+        "a number for a time": (["jobs", row | {"created_at": 5}], "line 2: jobs.created_at cannot be '5'"),
+        "a text for a number": (["jobs", row | {"priority": "high"}], "line 2: jobs.priority cannot be 'high'"),
+        "a number too large": (["jobs", row | {"priority": 2**70}], "line 2: jobs.priority cannot be"),
+        "nothing for a name": (["jobs", row | {"name": None}], "line 2: jobs.name cannot be 'None'"),
+        "a row that names none": (
+            ["job_labels", {"job_id": "none", "key": "k", "value": "v"}],
+            "lines 2 to 2, rows of",
+        ),
+        "a sum for a count": ({"rows": "many"}, "it is cut short: 0 rows of many"),
     }
 
 
@@ -171,6 +210,63 @@ def test_what_is_no_whole_backup_is_refused_and_leaves_nothing(
             # nothing of it is there, so the next one is not refused for it
             assert schema_fault(other) == "is not migrated; `enginebench serve` does it at its start", name
             close(other)
+
+
+def test_a_file_of_odd_lines_is_refused_with_the_line(database: Database, tmp_path: Path) -> None:
+    put(database)
+    write_backup(database, tmp_path / "whole")
+    lines = [json.loads(line) for line in gzip.decompress((tmp_path / "whole").read_bytes()).splitlines()]
+    for name, (line, said) in odd_lines(lines[1][1]).items():
+        path = tmp_path / "odd"
+        path.write_bytes(
+            gzip.compress("".join(json.dumps(one) + "\n" for one in (lines[0], line, {"rows": 1})).encode())
+        )
+        with database.write() as connection:
+            command.downgrade(migration_config(connection), "base")
+        with pytest.raises(BadInput) as error:
+            restore_backup(database, path)
+        (problem,) = error.value.problems
+        assert problem.field == str(path), name
+        assert problem.problem.startswith(f"is no whole backup: {said}"), name
+
+
+def test_large_rows_are_put_in_few_at_once(database: Database, tmp_path: Path) -> None:
+    for _ in range(50):
+        one_run(database)
+    write_backup(database, tmp_path / "whole")
+    other = open_database(f"sqlite:///{tmp_path / 'other.sqlite'}")
+    at_once: dict[str, int] = {}
+
+    def count(
+        _connection: object, _cursor: object, statement: str, parameters: Any, _context: object, many: bool
+    ) -> None:
+        if statement.startswith("INSERT INTO") and many:
+            table = statement.split()[2]
+            at_once[table] = max(at_once.get(table, 0), len(parameters))
+
+    event.listen(other.engine, "before_cursor_execute", count)
+    restore_backup(other, tmp_path / "whole")
+    assert (at_once["records"], at_once["documents"], at_once["runs"]) == (20, 20, 50)
+    close(other)
+
+
+def test_keys_stay_where_they_were_made(database: Database, tmp_path: Path) -> None:
+    """A backup is handed around, and an older one would let in again whoever was shut out since."""
+    one_run(database)
+    write_backup(database, tmp_path / "without")
+    key, text = create_key(database, name="ci", role=Role.ADMIN)
+    write_backup(database, tmp_path / "with")
+    assert (tmp_path / "with").read_bytes() == (tmp_path / "without").read_bytes()
+    assert key.id.encode() not in gzip.decompress((tmp_path / "with").read_bytes())
+    url = f"sqlite:///{tmp_path / 'other.sqlite'}"
+    migrate(url)
+    other = open_database(url)
+    kept, _ = create_key(other, name="own", role=Role.READ)
+    restore_backup(other, tmp_path / "with")
+    assert [one.id for one in list_keys(other)] == [kept.id]
+    assert is_any_made(other)
+    assert text not in (tmp_path / "other.sqlite").read_bytes().decode("latin-1")
+    close(other)
 
 
 def test_a_database_with_something_in_it_is_not_written_over(

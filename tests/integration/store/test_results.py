@@ -9,12 +9,13 @@ import pytest
 from engines.clock import sleep_s
 from services.domain.errors import NotFound
 from services.store.database import Database
+from services.store.exclusion import exclude_run, include_run
 from services.store.gauges import latest_for_metrics, queue_depth, running_progress, state_counts
 from services.store.jobs import get_job
 from services.store.queue import claim, release, renew
 from services.store.results import finish
 from services.store.rows import ClaimedRun, RunStatus
-from services.store.runs import get_records, get_run
+from services.store.runs import cancel_run, get_records, get_run
 from services.store.summaries import figures_of_job
 from tests.fakes.jobs import planned, put, record, result, run_spec
 
@@ -98,6 +99,20 @@ def test_a_late_result_leaves_the_running_attempt_its_resources(database: Databa
     assert claim(database, "w3", 300.0) is None
     assert not finish(database, second, result(), [])
     assert claim(database, "w3", 300.0) is not None
+
+
+def test_a_late_result_of_a_run_that_was_left_out_is_kept_and_not_shown(database: Database) -> None:
+    put(database)
+    claimed = must_claim(database)
+    cancel_run(database, claimed.run_id)
+    release(database, claimed)
+    assert get_run(database, claimed.run_id).run.status is RunStatus.CANCELLED
+    exclude_run(database, claimed.run_id, "the card was shared")
+    assert finish(database, claimed, result(), [])
+    assert get_run(database, claimed.run_id).run.status is RunStatus.COMPLETED
+    assert latest_for_metrics(database, 10) == ([], 0)
+    include_run(database, claimed.run_id)
+    assert [run.id for run in latest_for_metrics(database, 10)[0]] == [claimed.run_id]
 
 
 @pytest.mark.parametrize(("worker", "attempt"), [("w2", 1), ("w1", 2)])

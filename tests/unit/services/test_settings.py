@@ -65,7 +65,6 @@ def test_secrets_are_read_from_their_own_variables(monkeypatch: pytest.MonkeyPat
         ("ALLOW_PRIVATE_NETWORKS", "10.0.0.0/8,nonsense", "ENGINEBENCH_ALLOW_PRIVATE_NETWORKS"),
         ("SECRETS", "not json", "ENGINEBENCH_SECRETS"),
         ("SECRETS", '{"KEY": "nowhere"}', "ENGINEBENCH_SECRETS"),
-        ("HOST", "0.0.0.0", "ENGINEBENCH_HOST"),
         ("DOCKER_URL", "docker-proxy:2375", "ENGINEBENCH_DOCKER_URL"),
     ],
 )
@@ -74,19 +73,6 @@ def test_what_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch, variable:
     with pytest.raises(BadInput) as refusal:
         read_settings()
     assert [problem.field for problem in refusal.value.problems] == [told]
-
-
-@pytest.mark.parametrize(
-    "more",
-    [
-        {"API_KEYS": "key"},
-        {"ALLOW_UNAUTHENTICATED_PUBLIC": "true"},
-    ],
-)
-def test_beyond_loopback_wants_keys_or_a_plain_word(monkeypatch: pytest.MonkeyPatch, more: dict[str, str]) -> None:
-    for name, value in {"HOST": "0.0.0.0", **more}.items():
-        monkeypatch.setenv(f"ENGINEBENCH_{name}", value)
-    assert not read_settings().is_loopback
 
 
 def test_about_twenty_fields() -> None:

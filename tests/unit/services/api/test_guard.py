@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from services.api.guard import holds_key, is_loopback_host
+from services.api.guard import is_loopback_host
+from services.api.keyring import bearer_in, equals_any
 
 
 @pytest.mark.parametrize("header", ["Bearer one", "bearer two", "BEARER  one "])
 def test_any_of_the_keys_opens(header: str) -> None:
-    assert holds_key(header, ("one", "two"))
+    assert equals_any(bearer_in(header), ("one", "two"))
 
 
 @pytest.mark.parametrize(
     "header", ["", "Bearer", "Bearer ", "Bearer on", "Bearer onee", "Basic one", "one", "Bearer é"]
 )
 def test_nothing_else_does(header: str) -> None:
-    assert not holds_key(header, ("one", "two"))
+    assert not equals_any(bearer_in(header), ("one", "two"))
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1", "127.8.9.1:80", "[::1]", "[::1]:8700"])
