@@ -5,11 +5,23 @@ from __future__ import annotations
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from engines.contract import Endpoint
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+def _plain_number(value: object) -> object:
+    if isinstance(value, (bool, str)):
+        found = "text" if isinstance(value, str) else str(value).lower()
+        raise PydanticCustomError("number_type", "must be a number, not {found}", {"found": found})
+    return value
+
+
+#: Stands behind every number that a person writes: true is not 1, and "3" is a slip, not a 3.
+PLAIN = BeforeValidator(_plain_number)
 
 
 class Spec(BaseModel):
@@ -57,9 +69,9 @@ class Container(Spec):
     #: where it listens once it runs
     url: Annotated[str, Field(max_length=2000, examples=["http://vllm-qwen2.5-7b:8000"])]
     #: longest wait for the first real generation
-    ready_timeout_s: Annotated[float, Field(gt=0, le=7200)] = 1800.0
+    ready_timeout_s: Annotated[float, Field(gt=0, le=7200), PLAIN] = 1800.0
     #: from SIGTERM to SIGKILL
-    stop_timeout_s: Annotated[float, Field(ge=0, le=600)] = 30.0
+    stop_timeout_s: Annotated[float, Field(ge=0, le=600), PLAIN] = 30.0
 
     @field_validator("url")
     @classmethod
@@ -78,9 +90,9 @@ class Launched(Spec):
     #: further environment variables; never secrets
     env: dict[str, str] = Field(default_factory=dict)
     #: port to listen on; 0 takes a free one
-    port: Annotated[int, Field(ge=0, le=65535)] = 0
+    port: Annotated[int, Field(ge=0, le=65535), PLAIN] = 0
     #: longest wait for the first real generation
-    ready_timeout_s: Annotated[float, Field(gt=0, le=7200)] = 900.0
+    ready_timeout_s: Annotated[float, Field(gt=0, le=7200), PLAIN] = 900.0
 
 
 class TargetSpec(Spec):
@@ -93,7 +105,7 @@ class TargetSpec(Spec):
     endpoint: Endpoint | None = None
     #: stated hardware, such as "A100-80GB"; `None`: unknown, so no roofline
     hardware: Name | None = None
-    gpus: Annotated[int, Field(ge=1, le=1024)] = 1
+    gpus: Annotated[int, Field(ge=1, le=1024), PLAIN] = 1
     #: stated precision, such as "BF16"
     precision: Annotated[Name, Field(examples=["BF16"])] | None = None
     #: "as-shipped" or "matched": like is compared with like

@@ -12,18 +12,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from engines.spec import Spec, TargetSpec
+from engines.spec import PLAIN, Spec, TargetSpec
 
-Count = Annotated[int, Field(ge=1, le=1_000_000)]
-Tokens = Annotated[int, Field(ge=1, le=10_000_000)]
-Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
-Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
-Concurrency = Annotated[int, Field(ge=1, le=20_000)]
+Count = Annotated[int, Field(ge=1, le=1_000_000), PLAIN]
+Tokens = Annotated[int, Field(ge=1, le=10_000_000), PLAIN]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1), PLAIN]
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False), PLAIN]
+Concurrency = Annotated[int, Field(ge=1, le=20_000), PLAIN]
 #: requests a second
-Rate = Annotated[float, Field(ge=0.001, le=1_000_000, allow_inf_nan=False)]
-RateOrNone = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
+Rate = Annotated[float, Field(ge=0.001, le=1_000_000, allow_inf_nan=False), PLAIN]
+RateOrNone = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False), PLAIN]
 #: seconds
-ScrapeInterval = Annotated[float, Field(ge=0.05, le=3600, allow_inf_nan=False)]
+ScrapeInterval = Annotated[float, Field(ge=0.05, le=3600, allow_inf_nan=False), PLAIN]
 SCRAPE_INTERVAL_S = 0.2
 
 
@@ -52,8 +52,8 @@ class NormalLength(Spec):
     """Normal, rounded, clipped to [low, high]."""
 
     kind: Literal["normal"] = "normal"
-    mean: Annotated[float, Field(gt=0, le=10_000_000, allow_inf_nan=False)]
-    stddev: Annotated[float, Field(ge=0, le=10_000_000, allow_inf_nan=False)]
+    mean: Annotated[float, Field(gt=0, le=10_000_000, allow_inf_nan=False), PLAIN]
+    stddev: Annotated[float, Field(ge=0, le=10_000_000, allow_inf_nan=False), PLAIN]
     low: Tokens = 1
     high: Tokens = 131_072
 
@@ -151,7 +151,7 @@ class Gamma(Spec):
     kind: Literal["gamma"] = "gamma"
     rate_per_s: Rate
     #: shape of the distribution: 1 is Poisson, below 1 comes in bursts, above 1 is more even
-    burstiness: Annotated[float, Field(ge=0.01, le=1_000, allow_inf_nan=False)]
+    burstiness: Annotated[float, Field(ge=0.01, le=1_000, allow_inf_nan=False), PLAIN]
     max_concurrency: Concurrency | None = None
 
 
@@ -205,7 +205,7 @@ class Trace(Spec):
     path: Annotated[str, Field(min_length=1, max_length=1000)]
     format: Literal["offsets", "mooncake", "azure"] = "offsets"
     #: offsets are multiplied by it: 0.5 replays twice as fast
-    time_scale: Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)] = 1.0
+    time_scale: Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False), PLAIN] = 1.0
     max_concurrency: Concurrency | None = None
 
 
@@ -290,10 +290,10 @@ class WorkloadSpec(Spec):
     matched_output_tokens: tuple[Tokens, ...] | None = None
     #: of its prompts, lengths and moments; `None`: the run's own. A run takes it over, so that workloads stay alike
     seed: Seed | None = Field(default=None, exclude_if=_is_none)
-    temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] = 0.0
+    temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False), PLAIN] = 0.0
     #: whole batches of the same shape thrown away first; "auto": until two in a row agree within 2 % (at most 8); with
     #: `duration_s` no more than 30 s of it each, behind the ramp-up
-    warmup_batches: Annotated[int, Field(ge=0, le=100)] | Literal["auto"] = "auto"
+    warmup_batches: Annotated[int, Field(ge=0, le=100), PLAIN] | Literal["auto"] = "auto"
     socket: SocketPolicySpec = SocketPolicySpec()
     #: further body fields for every request, over everything else
     extra_body: dict[str, Any] = Field(default_factory=dict)
@@ -348,8 +348,8 @@ class RunSpec(Spec):
     slo: Slo | None = None
     seed: Seed = 0
     #: which repeat of its cell this is; prompts are drawn from (seed, repeat, attempt)
-    repeat: Annotated[int, Field(ge=0, le=100_000)] = 0
-    attempt: Annotated[int, Field(ge=1, le=1_000)] = 1
+    repeat: Annotated[int, Field(ge=0, le=100_000), PLAIN] = 0
+    attempt: Annotated[int, Field(ge=1, le=1_000), PLAIN] = 1
     #: keep the raw bytes of every response, not only of failed ones
     keep_raw: bool = False
     #: from one reading of the engine's own /metrics to the next beside the measured load; seldomer where the engine

@@ -57,6 +57,11 @@ _SETTINGS = (
 #: Of these, what says where things are, not how they are done.
 _PLACE = re.compile(r"PATH\Z|HOME\Z", re.IGNORECASE)
 
+#: A whole value that keeps nothing from anybody.
+_STAND_IN = re.compile(
+    r"(?:\A|(?<=[=:\s]))(?:\$\{?[A-Za-z_]\w*\}?|\d{1,6}(?:\.\d+)?|true|false)(?=\s|\Z)", re.IGNORECASE
+)
+
 #: A shorter one is not looked for elsewhere: "true" is a word.
 _LEAST_LENGTH = 8
 
@@ -90,6 +95,20 @@ def secrets_of(command: Sequence[str], variables: Iterable[str]) -> tuple[str, .
             found |= {*_LOGIN.findall(word)}
     found |= {piece for value in found for piece in _PIECE.findall(value)}
     return tuple(sorted((one for one in found if len(one) >= _LEAST_LENGTH), key=len, reverse=True))
+
+
+def tells_secret(command: Sequence[str]) -> tuple[int, ...]:
+    """Positions of the arguments that hold a secret, or are one, where a person writes them down.
+
+    What stands for a secret is none: `$VLLM_API_KEY`, `[redacted]`; nor is a number or a switch, whatever its name.
+    """
+    words = [_STAND_IN.sub(REDACTED, word) for word in command]
+    return tuple(k for k, (word, shown) in enumerate(zip(words, _arguments(words), strict=True)) if word != shown)
+
+
+def speaks_of_secret(variable: str) -> bool:
+    """By its name: HF_TOKEN; not TOKENIZERS_PARALLELISM."""
+    return bool(_SECRET_NAME.search(variable))
 
 
 def without(text: str, secrets: Iterable[str]) -> str:

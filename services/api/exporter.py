@@ -201,14 +201,21 @@ def worker_metrics(workers: Sequence[WorkerRow]) -> Iterator[Metric]:
     size = GaugeMetricFamily(
         "enginebench_state_dir_size_bytes", "Size of the file system that it is on.", labels=("worker",)
     )
+    files = GaugeMetricFamily(
+        "enginebench_worker_max_open_files",
+        "Files, connections among them, that the worker's load process may open; not shown where there is no limit.",
+        labels=("worker",),
+    )
     for worker in workers:
         silent.add_metric((worker.name,), worker.silent_s)
         if worker.silent_s > WORKER_SILENT_S:
             continue
+        if worker.host.open_files is not None:
+            files.add_metric((worker.name,), worker.host.open_files)
         if worker.host.state_free_bytes is not None and worker.host.state_size_bytes is not None:
             free.add_metric((worker.name,), worker.host.state_free_bytes)
             size.add_metric((worker.name,), worker.host.state_size_bytes)
-    yield from (silent, free, size)
+    yield from (silent, free, size, files)
 
 
 def progress_metrics(under_way: Sequence[Run]) -> Iterator[Metric]:

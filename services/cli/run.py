@@ -142,7 +142,7 @@ def _spec(arguments: argparse.Namespace) -> RunSpec:
         workload = _workload(arguments)
         seed = next(s for s in (arguments.seed, workload.seed, secrets.randbits(48)) if s is not None)
         interval = arguments.scrape_interval
-        scraping = {} if interval is None else {"scrape_interval_s": None if interval == "off" else interval}
+        scraping = {} if interval is None else {"scrape_interval_s": None if interval == "off" else _number(interval)}
         return RunSpec(
             target=target,
             workload=without_seed(workload),
@@ -156,6 +156,14 @@ def _spec(arguments: argparse.Namespace) -> RunSpec:
         # What was given is not repeated: a URL may carry a password.
         problems = (f"{_flag_of(e['loc'])}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors())
         raise WrongUse("; ".join(dict.fromkeys(problems))) from None
+
+
+def _number(text: str) -> float | str:
+    """The text as it is where it is none: the spec says what is wrong with that."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _flag_of(location: tuple[int | str, ...]) -> str:

@@ -25,6 +25,7 @@ from bench_runner.plan.trace import read_trace
 from engines.address import AddressPolicy, check_headers, resolve
 from engines.catalog import find_dialect, find_engine
 from engines.errors import EngineError, TargetUnavailable
+from engines.launch.disclosure import speaks_of_secret, tells_secret
 from engines.models import find_model
 from engines.spec import Attached, Container, Launched, TargetSpec
 from services.domain.errors import BadInput, Problem
@@ -44,6 +45,10 @@ class HouseRules:
     containers: tuple[str, ...] = ()
 
 
+#: Of an engine that the worker starts.
+_LEAVE_OUT = "leave it out: it is reached from its own host alone, and fetches models with the worker's own login"
+
+
 def target_problems(spec: TargetSpec, rules: HouseRules, field: str = "") -> list[Problem]:
     """Everything that is known to be wrong with a target without asking it. `field` is where it stands."""
     at = f"{field}." if field else ""
@@ -51,6 +56,7 @@ def target_problems(spec: TargetSpec, rules: HouseRules, field: str = "") -> lis
         ("engine", lambda: find_engine(spec.engine)),
         ("endpoint", lambda: find_dialect(find_engine(spec.engine), spec.endpoint)),
         ("headers", lambda: check_headers(spec.headers)),
+        ("flags", lambda: _check_flags(spec)),
         ("reach", lambda: _check_reach(spec, rules)),
         ("tokenizer", lambda: _check_file(spec.tokenizer, rules, "tokenizer")),
     )
@@ -65,6 +71,24 @@ def target_problems(spec: TargetSpec, rules: HouseRules, field: str = "") -> lis
                 continue
             problems.append(Problem(f"{at}{error.field or name}", str(error), "correct it as the message says"))
     return problems
+
+
+def _check_flags(spec: TargetSpec) -> None:
+    """A target is kept, shown and copied into every result as it is written."""
+    problems: list[Problem] = []
+    for field, words, mend in (
+        ("flags", spec.flags, "name the variable that holds it in its place, such as $VLLM_API_KEY"),
+        ("reach.args", getattr(spec.reach, "args", ()), _LEAVE_OUT),
+    ):
+        told = [
+            Problem(f"{field}.{k}", "looks like a secret, and is kept as it stands", mend) for k in tells_secret(words)
+        ]
+        problems += told
+    for name in getattr(spec.reach, "env", {}):
+        if speaks_of_secret(name):
+            problems.append(Problem(f"reach.env.{name}", "looks like a secret, and is kept as it stands", _LEAVE_OUT))
+    if problems:
+        raise BadInput(*problems)
 
 
 def _check_reach(spec: TargetSpec, rules: HouseRules) -> None:

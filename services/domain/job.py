@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Discriminator, Field, Tag, ValidationError, mod
 
 from bench_runner.plan.spec import SCRAPE_INTERVAL_S, Limits, RunSpec, ScrapeInterval, Slo, WorkloadSpec
 from engines.contract import Endpoint
-from engines.spec import Attached, Launched, Spec, TargetSpec
+from engines.spec import PLAIN, Attached, Launched, Spec, TargetSpec
 from services.domain.errors import BadInput, Problem
 from services.domain.search import SEARCH_JOB_EXAMPLE, Search
 from services.domain.sweep import SWEEP_EXAMPLE, Sweep
@@ -104,15 +104,15 @@ class JobSpec(Spec):
     name: Annotated[str, Field(max_length=200)] = ""
     targets: Annotated[tuple[TargetChoice, ...], Field(min_length=1, max_length=100)]
     workloads: Annotated[tuple[WorkloadChoice, ...], Field(min_length=1, max_length=100)]
-    repeats: Annotated[int, Field(ge=1, le=1000)] = 1
+    repeats: Annotated[int, Field(ge=1, le=1000), PLAIN] = 1
     #: "interleaved": all cells once, then all again, so that drift favours nobody; "abba": the same, every other
     #: round backwards; "grouped": all repeats of a cell in a row
     order: Literal["interleaved", "grouped", "abba"] = "interleaved"
     labels: Annotated[dict[LabelName, Label], Field(max_length=50)] = Field(default_factory=dict)
     #: higher is claimed first
-    priority: Annotated[int, Field(ge=-100, le=100)] = 0
+    priority: Annotated[int, Field(ge=-100, le=100), PLAIN] = 0
     #: `None`: drawn when the job is accepted, so that no two jobs send the same prompts to a prefix cache
-    seed: Annotated[int, Field(ge=0, le=2**53 - 1)] | None = None
+    seed: Annotated[int, Field(ge=0, le=2**53 - 1), PLAIN] | None = None
     slo: Slo | None = None
     limits: Limits = Limits()
     #: keep the raw bytes of every response, not only of failed ones

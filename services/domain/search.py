@@ -26,7 +26,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from bench_runner.measure.stats import minimum_samples
 from bench_runner.plan.spec import Slo
-from engines.spec import Spec
+from engines.spec import PLAIN, Spec
 from services.domain.attainment import Attained, lower_bound, pool, upper_bound
 from services.domain.sweep import (
     MOST_REQUESTS,
@@ -80,23 +80,23 @@ class Search(Spec):
     low: PointValue = Field(description="where the search begins; the SLO should hold there")
     high: PointValue = Field(description="nothing above it is tried")
     slo: Slo = Field(description="a request meets it that keeps every limit given; a failed request does not")
-    attainment: Annotated[float, Field(ge=0.5, le=0.9999)] = Field(
+    attainment: Annotated[float, Field(ge=0.5, le=0.9999), PLAIN] = Field(
         default=0.99, description="share of requests that must meet the SLO"
     )
-    confidence: Annotated[float, Field(ge=0.5, le=0.9999)] = Field(
+    confidence: Annotated[float, Field(ge=0.5, le=0.9999), PLAIN] = Field(
         default=0.95, description="that all that is said of every value holds"
     )
-    resolution: Annotated[float, Field(ge=0.01, le=1)] = Field(
+    resolution: Annotated[float, Field(ge=0.01, le=1), PLAIN] = Field(
         default=0.05, description="the search ends where the next value up is no more than this share higher"
     )
     arrival: Spacing | None = Field(
         default=None, description="of rate_per_s: how requests are spaced; null: as the workload's own, else poisson"
     )
     burstiness: Burstiness | None = Field(default=None, description="of gamma arrivals; null: as the workload's own")
-    least_s: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = Field(
+    least_s: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False), PLAIN] = Field(
         default=30.0, description="of rate_per_s: each probe sends for at least so long, seconds"
     )
-    waves: Annotated[int, Field(ge=2, le=1_000)] = Field(
+    waves: Annotated[int, Field(ge=2, le=1_000), PLAIN] = Field(
         default=10, description="of concurrency: each probe sends at least so many requests a slot"
     )
 

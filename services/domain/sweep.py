@@ -9,14 +9,14 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from bench_runner.plan.spec import ClosedLoop, Constant, Gamma, Poisson, Ramp, Trace, WorkloadSpec, most_requests
-from engines.spec import Spec
+from engines.spec import PLAIN, Spec
 from services.domain.errors import BadInput, Problem
 
 Axis = Literal["concurrency", "rate_per_s"]
 Spacing = Literal["constant", "poisson", "gamma"]
 #: A concurrency (whole), or requests a second.
-PointValue = Annotated[float, Field(ge=0.001, le=1_000_000, allow_inf_nan=False)]
-Burstiness = Annotated[float, Field(ge=0.01, le=1_000, allow_inf_nan=False)]
+PointValue = Annotated[float, Field(ge=0.001, le=1_000_000, allow_inf_nan=False), PLAIN]
+Burstiness = Annotated[float, Field(ge=0.01, le=1_000, allow_inf_nan=False), PLAIN]
 
 #: What a load process, and a RunSpec, take.
 MOST_CONCURRENCY = 20_000
@@ -82,15 +82,15 @@ class Sweep(Spec):
     )
     low: PointValue | None = Field(default=None, description="first of `steps` points, evenly spaced as ratios")
     high: PointValue | None = Field(default=None, description="last of `steps` points")
-    steps: Annotated[int, Field(ge=2, le=100)] | None = Field(default=None, description="how many points")
+    steps: Annotated[int, Field(ge=2, le=100), PLAIN] | None = Field(default=None, description="how many points")
     arrival: Spacing | None = Field(
         default=None, description="of rate_per_s: how requests are spaced; null: as the workload's own, else poisson"
     )
     burstiness: Burstiness | None = Field(default=None, description="of gamma arrivals; null: as the workload's own")
-    least_s: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = Field(
+    least_s: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False), PLAIN] = Field(
         default=30.0, description="of rate_per_s: each point sends for at least so long, seconds"
     )
-    waves: Annotated[int, Field(ge=2, le=1_000)] = Field(
+    waves: Annotated[int, Field(ge=2, le=1_000), PLAIN] = Field(
         default=10, description="of concurrency: each point sends at least so many requests a slot"
     )
 

@@ -73,6 +73,26 @@ BAD_JOBS: list[tuple[str, Any, str]] = [
     ("repeats", 1.5, "repeats"),
     ("repeats", 10**30, "repeats"),
     ("repeats", None, "repeats"),
+    # a number is written as one
+    ("repeats", True, "repeats"),
+    ("repeats", "3", "repeats"),
+    ("priority", "1", "priority"),
+    ("seed", False, "seed"),
+    ("scrape_interval_s", "1", "scrape_interval_s"),
+    ("limits", {"run_timeout_s": "60"}, "limits.run_timeout_s"),
+    ("slo", {"ttft_s": True}, "slo.ttft_s"),
+    ("workloads.0.requests", "10", "workloads.0.requests"),
+    ("workloads.0.temperature", "0", "workloads.0.temperature"),
+    ("workloads.0.warmup_batches", True, "workloads.0.warmup_batches"),
+    ("workloads.0.output_tokens.tokens", "128", "workloads.0.output_tokens.tokens"),
+    ("workloads.0.output_tokens", {"kind": "list", "tokens": [1, "2"]}, "workloads.0.output_tokens.tokens.1"),
+    ("workloads.0.arrival", {"kind": "closed_loop", "concurrency": "4"}, "workloads.0.arrival.concurrency"),
+    ("workloads.0.duration_s", "3", "workloads.0.duration_s"),
+    ("sweep", {"axis": "concurrency", "values": [1, "4"]}, "sweep.values.1"),
+    ("sweep", {"axis": "rate_per_s", "low": 1, "high": True, "steps": 4}, "sweep.high"),
+    ("targets.0.gpus", True, "targets.0.gpus"),
+    ("targets.0.reach", {"kind": "process", "model_path": "m", "port": "80"}, "targets.0.reach.port"),
+    # how many
     ("workloads.0.requests", 0, "workloads.0.requests"),
     ("workloads.0.requests", -5, "workloads.0.requests"),
     ("workloads.0.requests", 10**9, "workloads.0.requests"),
@@ -104,6 +124,7 @@ BAD_JOBS: list[tuple[str, Any, str]] = [
     ("targets.0.reach", {"kind": "process", "model_path": "m"}, "targets.0.reach.kind"),
     ("targets.0.reach.api_key_env", "PATH", "targets.0.reach.api_key_env"),
     ("targets.0.headers", {"Authorization": "Bearer x"}, "targets.0.headers"),
+    ("targets.0.flags", ["--api-key", "sk-123"], "targets.0.flags.1"),
     ("targets.0.tokenizer", "/etc/passwd", "targets.0.tokenizer"),
     # what cannot be kept
     ("name", "a\x00b", "name"),
@@ -121,6 +142,20 @@ def test_a_bad_job_is_refused_at_its_field(shared_client: TestClient, path: str,
     assert shared_client.get("/v1/runs").json()["items"] == []
 
 
+def test_a_number_in_quotes_is_told_to_lose_them(shared_client: TestClient) -> None:
+    (problem,) = shared_client.post("/v1/jobs", json=JOB | {"repeats": "3"}).json()["errors"]
+    assert problem == {
+        "field": "repeats",
+        "problem": "must be a number, not text",
+        "mend": "write a number, without quotes",
+    }
+
+
+def test_a_whole_number_may_have_a_point(client: TestClient) -> None:
+    answer = client.post("/v1/jobs", content=json.dumps(JOB | {"repeats": 2.0}), headers=JSON)
+    assert (answer.status_code, answer.json()["counts"]) == (202, {"queued": 2})
+
+
 def test_too_many_runs_are_several_jobs(shared_client: TestClient) -> None:
     many = [TARGET | {"name": f"t{k}"} for k in range(11)]
     assert refused(shared_client.post("/v1/jobs", json=JOB | {"targets": many, "repeats": 1000})) == ["repeats"]
@@ -129,6 +164,15 @@ def test_too_many_runs_are_several_jobs(shared_client: TestClient) -> None:
 def test_every_problem_is_told_at_once(shared_client: TestClient) -> None:
     job = set_at(set_at(JOB, "targets.0.engine", "vlm"), "targets.0.reach.url", "http://169.254.169.254")
     assert refused(shared_client.post("/v1/jobs", json=job)) == ["targets.0.engine", "targets.0.reach.url"]
+
+
+def test_a_secret_is_not_kept_with_a_target(client: TestClient) -> None:
+    answer = client.post("/v1/targets", json=TARGET | {"flags": ["--max-num-seqs=8", "--api-key=sk-1234567890"]})
+    assert refused(answer) == ["flags.1"]
+    assert "$VLLM_API_KEY" in answer.json()["errors"][0]["mend"]
+    assert "1234567890" not in answer.text
+    named = TARGET | {"flags": ["--max-num-seqs=8", "--api-key=$VLLM_API_KEY"]}
+    assert client.post("/v1/targets", json=named).status_code == 201
 
 
 def test_a_secret_goes_to_its_own_origin_only(client: TestClient) -> None:
@@ -213,6 +257,10 @@ BAD_QUERIES = [
     ("/v1/runs?validity=GOOD", "validity.0"),
     ("/v1/runs?since=yesterday", "since"),
     ("/v1/runs?since=2026-01-31T12:00:00", "since"),
+    ("/v1/runs?since=2026-02-30", "since"),
+    ("/v1/runs?since=20260131", "since"),
+    ("/v1/runs?since=2026-01-31Z", "since"),
+    ("/v1/runs?since=2026-1-31", "since"),
     ("/v1/runs?until=0001-01-01T00:00:00%2B23:59", "until"),
     ("/v1/runs?label=team", "label.0"),
     ("/v1/runs?label==x", "label.0"),

@@ -127,7 +127,10 @@ def test_a_body_without_a_file() -> None:
         (BODY | {"requests": 0}, "workload.requests", "greater than or equal to 1"),
         (BODY | {"requests": -3}, "workload.requests", "greater than or equal to 1"),
         (BODY | {"requests": 10**9}, "workload.requests", "less than or equal to"),
-        (BODY | {"requests": "many"}, "workload.requests", "valid integer"),
+        (BODY | {"requests": "many"}, "workload.requests", "must be a number, not text"),
+        (BODY | {"requests": "100"}, "workload.requests", "must be a number, not text"),
+        (BODY | {"requests": True}, "workload.requests", "must be a number, not true"),
+        (BODY | {"requests": 1.5}, "workload.requests", "valid integer"),
         (BODY | {"reqests": 3}, "workload.reqests", "is not a field of a workload"),
         (BODY | {"arrival": {"kind": "poison"}}, "workload.arrival", "'burst', 'closed_loop', 'constant', 'poisson'"),
         (BODY | {"arrival": {"kind": "poisson"}}, "workload.arrival.rate_per_s", "Field required"),
@@ -172,7 +175,7 @@ def test_a_body_without_a_file() -> None:
             {k: v for k, v in BODY.items() if k != "requests"}
             | {"arrival": {"kind": "poisson", "rate_per_s": 5}, "duration_s": "long"},
             "workload.duration_s",
-            "Input should be a valid number",
+            "must be a number, not text",
         ),
         (
             BODY | {"arrival": {"kind": "closed_loop", "concurrency": 0}},

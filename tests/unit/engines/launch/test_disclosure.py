@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engines.launch.container_flags import AS_SHIPPED, MATCHED, flags_of, model_flags
-from engines.launch.disclosure import disclosed, secrets_of, without
+from engines.launch.disclosure import disclosed, secrets_of, tells_secret, without
 
 KEY = "sk-0123456789abcdef"
 
@@ -105,3 +105,30 @@ def test_secrets_are_found_wherever_they_are_named_and_taken_out_of_a_log() -> N
 def test_of_several_secrets_each_one_is_taken_out_of_a_log(command: tuple[str, ...]) -> None:
     log = without(f"somebody has {KEY}, and second-key-12345 too", secrets_of(command, ()))
     assert log == "somebody has [redacted], and [redacted] too"
+
+
+@pytest.mark.parametrize(
+    ("command", "positions"),
+    [
+        (("--api-key", "sk-1234567890", "--dtype", "bfloat16"), (1,)),
+        (("--api-key=sk-1234567890",), (0,)),
+        (("--dtype", "auto", "--api-key", "sk-one", "sk-two"), (3, 4)),
+        (("--hf-overrides", '{"auth_token": "abc"}'), (1,)),
+        (("--middleware-url", "https://user:word@host/"), (1,)),
+        (("--api-key", "$VLLM_API_KEY"), ()),
+        (("--api-key=${VLLM_API_KEY}",), ()),
+        (("--api-key", "[redacted]"), ()),
+        (("--api-key=[redacted]",), ()),
+        (("--api-key", "x$VLLM_API_KEY"), (1,)),
+        (("--long-prefill-token-threshold", "4096", "--return-tokens-as-token-ids"), ()),
+        (("--long-prefill-token-threshold=4096",), ()),
+        (("--max-num-batched-tokens", "8192", "--tokenizer", "mistral", "--max-num-seqs=128"), ()),
+        ((), ()),
+    ],
+)
+def test_a_person_is_told_which_arguments_are_secrets(command: tuple[str, ...], positions: tuple[int, ...]) -> None:
+    assert tells_secret(command) == positions
+
+
+def test_what_stands_for_a_secret_in_a_result_may_be_written_again() -> None:
+    assert tells_secret(disclosed(("--api-key", "sk-1234567890", "--token=abc"), ())) == ()

@@ -137,6 +137,7 @@ def test_a_silent_worker_does_not_count() -> None:
     ]
     assert told["enginebench_state_dir_free_bytes"] == [({"worker": "a"}, 30)]
     assert told["enginebench_state_dir_size_bytes"] == [({"worker": "a"}, 100)]
+    assert told["enginebench_worker_max_open_files"] == [({"worker": "a"}, 1024)]
     found = samples(queue_metrics(5, {"queued": 5, "running": 0}, workers))
     assert found["enginebench_workers"] == [({}, 2)]
     assert found["enginebench_workers_busy"] == [({}, 1)]

@@ -124,7 +124,7 @@ def test_a_run_reads_the_engines_metrics_as_often_as_told(words: list[str], inte
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--scrape-interval", "often"], "--scrape-interval: Input should be a valid number"),
+        (["--scrape-interval", "often"], "--scrape-interval: must be a number"),
         (["--scrape-interval", "0"], "--scrape-interval: Input should be greater than or equal to 0.05"),
         (["--timeout", "-3"], "--timeout: Input should be greater than 0"),
         (["--slo-ttft", "0"], "--slo-ttft: "),

@@ -49,6 +49,7 @@ def test_a_sound_target_has_no_problems() -> None:
         ({"engine": "vlm"}, "t.engine"),
         ({"endpoint": "native"}, "t.endpoint"),
         ({"headers": {"Cookie": "x"}}, "t.headers"),
+        ({"flags": ["--max-num-seqs=8", "--api-key", "sk-123"]}, "t.flags.2"),
         ({"tokenizer": "/etc/passwd"}, "t.tokenizer"),
         ({"reach": LAUNCHED}, "t.reach.kind"),
         ({"reach": {"kind": "attached", "url": "http://169.254.169.254"}}, "t.reach.url"),
@@ -64,6 +65,16 @@ def test_launching_is_allowed_where_the_house_says_so_and_a_command_is_known() -
     rules = HouseRules(AddressPolicy(), allow_launch=True, secret_origins={}, files_from=None)
     assert target_problems(target(reach=LAUNCHED), rules) == []
     assert [p.field for p in target_problems(target(reach=LAUNCHED, engine="bud"), rules)] == ["reach.kind"]
+
+
+def test_a_launched_engine_is_given_no_secret() -> None:
+    rules = HouseRules(AddressPolicy(), allow_launch=True, secret_origins={}, files_from=None)
+    reach = {**LAUNCHED, "args": ["--api-key", "sk-123"], "env": {"HF_TOKEN": "hf_123", "VLLM_USE_V1": "1"}}
+    problems = target_problems(target(reach=reach), rules)
+    assert [p.field for p in problems] == ["reach.args.1", "reach.env.HF_TOKEN"]
+    assert all("leave it out" in p.mend and "123" not in p.problem for p in problems)
+    sound = {**LAUNCHED, "args": ["--max-num-batched-tokens", "8192"], "env": {"TOKENIZERS_PARALLELISM": "false"}}
+    assert target_problems(target(reach=sound), rules) == []
 
 
 def test_only_listed_containers_are_started_and_their_address_is_held_to_the_same_rules() -> None:
