@@ -128,11 +128,11 @@ def transport_failure(capture: Capture, parsed: ParsedResponse) -> Failure | Non
             return Failure(FailureKind.MALFORMED, parsed.malformed or reason or "not HTTP", status)
     if parsed.malformed is not None:
         return Failure(FailureKind.MALFORMED, clean(parsed.malformed), status)
-    if capture.ended == "reset" and (not parsed.complete or parsed.until_close):
-        return Failure(FailureKind.BROKEN_STREAM, f"connection reset inside the response {reason}".strip(), status)
-    if not parsed.complete:
+    was_reset = capture.ended == "reset" and (not parsed.complete or parsed.until_close)
+    if was_reset or not parsed.complete:
+        how = "reset" if was_reset else "closed"
         where = "inside the response" if capture.body else "before any byte of a response"
-        return Failure(FailureKind.BROKEN_STREAM, f"connection closed {where} {reason}".strip(), status)
+        return Failure(FailureKind.BROKEN_STREAM, f"connection {how} {where} {reason}".strip(), status)
     return None
 
 

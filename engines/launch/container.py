@@ -136,13 +136,19 @@ def run_container(
                 field="resources",
             )
         clear_resources(docker, state, allowed)
-        record = _write_record(state_dir, docker_url, reach)
+        record = launches_folder(state_dir) / f"{uuid.uuid4().hex[:12]}.container"
+        _write_record(record, docker_url, reach)
+        started_at = ""
         try:
             started_ns = monotonic_ns()
             docker.start(reach.container)
-            yield LaunchedContainer(docker, reach.container, started_ns, docker.inspect(reach.container))
+            state = docker.inspect(reach.container)
+            started_at = state.started_at
+            with contextlib.suppress(LaunchFailed):  # the record stands, and only says less
+                _write_record(record, docker_url, reach, started_at)
+            yield LaunchedContainer(docker, reach.container, started_ns, state)
         finally:
-            if _end(docker, reach.container, reach.stop_timeout_s):
+            if _end(docker, reach.container, reach.stop_timeout_s, started_at):
                 record.unlink(missing_ok=True)
 
 
@@ -214,7 +220,8 @@ def stop_for_good(docker: DockerClient, name: str, timeout_s: float) -> None:
 def reap_containers(state_dir: Path) -> int:
     """Stops the containers that killed workers left running, by their records. How many.
 
-    A record whose Docker Engine does not answer stays, for the next time.
+    One that has been started anew since is left alone: it is another worker's by now. A record whose Docker Engine does
+    not answer stays, for the next time.
     """
     reaped = 0
     for path in sorted(launches_folder(state_dir).glob("*.container")):
@@ -226,7 +233,8 @@ def reap_containers(state_dir: Path) -> int:
             continue
         try:
             with DockerClient(record["docker"]) as docker:
-                left = docker.inspect(record["container"]).running
+                state = docker.inspect(record["container"])
+                left = state.running and not _is_anothers(state, record.get("started_at", ""))
                 if left:
                     stop_for_good(docker, record["container"], record["stop_timeout_s"])
         except LaunchFailed as error:
@@ -245,23 +253,31 @@ def _seen(docker: DockerClient, name: str) -> ContainerState | None:
         return None
 
 
-def _end(docker: DockerClient, name: str, timeout_s: float) -> bool:
-    """True once it is gone. It does not raise: a run that was measured stays measured, and the record stays too."""
+def _is_anothers(state: ContainerState | None, started_at: str) -> bool:
+    """It runs, and was started anew since: it is another worker's. "": nobody lived to read when it was started."""
+    return state is not None and state.running and started_at not in ("", state.started_at)
+
+
+def _end(docker: DockerClient, name: str, timeout_s: float, started_at: str) -> bool:
+    """True once it is gone. It does not raise: a run that was measured stays measured, and the record stays too.
+
+    A run that went on after its lease may find another worker's start here, which it leaves alone.
+    """
     try:
-        stop_for_good(docker, name, timeout_s)
+        if not _is_anothers(_seen(docker, name), started_at):
+            stop_for_good(docker, name, timeout_s)
     except LaunchFailed as error:
         log.error("container left running", extra={"container": name, "reason": str(error)})
         return False
     return True
 
 
-def _write_record(state_dir: Path, docker_url: str, reach: Container) -> Path:
-    """Says whose container it is, before it runs."""
-    path = launches_folder(state_dir) / f"{uuid.uuid4().hex[:12]}.container"
+def _write_record(path: Path, docker_url: str, reach: Container, started_at: str = "") -> None:
+    """Says whose container it is: before it runs, and again once its start has a moment to be known by."""
+    named = {"docker": docker_url, "container": reach.container, "stop_timeout_s": reach.stop_timeout_s}
     try:
-        write_owner(path, docker=docker_url, container=reach.container, stop_timeout_s=reach.stop_timeout_s)
+        write_owner(path, **named, started_at=started_at)
     except OSError as error:
         raise LaunchFailed(
             f"no container can be started from {path.parent}: {error.strerror}; mend the folder or disk"
         ) from None
-    return path

@@ -40,7 +40,9 @@ class ContainerState:
     out_of_memory: bool
     #: why the Engine could not start it; "" where it could
     error: str
-    #: when it was last started, s since the epoch; `None`: never
+    #: when it was last started, as the Engine writes it: two starts never have the same; "": not said
+    started_at: str
+    #: the same in s since the epoch; `None`: never
     started_s: int | None
     #: as whoever created it names it, tag included
     image: str
@@ -160,6 +162,7 @@ def _state(name: str, described: Any) -> ContainerState:
         exit_code=None if running else state.get("ExitCode"),
         out_of_memory=bool(state.get("OOMKilled")),
         error=str(state.get("Error") or ""),
+        started_at=str(state.get("StartedAt") or ""),
         started_s=_epoch_s(str(state.get("StartedAt") or "")),
         image=str(config.get("Image") or ""),
         image_id=str(found.get("Image") or ""),

@@ -46,12 +46,15 @@ class FakeContainer:
     running: bool = False
     exit_code: int = 0
     started_at: str = "0001-01-01T00:00:00Z"
+    #: each has a moment of its own
+    starts: int = 0
     _stack: ExitStack = field(default_factory=ExitStack)
 
     def start(self) -> None:
         if self.program is not None:
             self._stack.enter_context(self.program())
-        self.running, self.started_at = True, "2026-11-23T09:00:00.123456789Z"
+        self.starts += 1
+        self.running, self.started_at = True, f"2026-11-23T09:00:00.{self.starts:09d}Z"
 
     def end(self, code: int) -> None:
         self._stack.close()
@@ -94,6 +97,10 @@ class DockerEngine:
         self.running_after_start: list[list[str]] = []
         #: methods and last parts of paths that the proxy before it lets through; `None`: everything
         self.allows: set[tuple[str, str]] | None = None
+        #: the same, asked of a method and a path without its query
+        self.lets_through: Callable[[str, str], bool] = lambda _method, _path: True
+        #: what it did not
+        self.refused: list[tuple[str, str]] = []
         self._lock = threading.Lock()
 
     @property
@@ -121,7 +128,9 @@ class DockerEngine:
             self.calls.append((method, path))
             parts = urlsplit(path)
             _, top, name, verb = parts.path.split("/")
-            if top != "containers" or (self.allows is not None and (method, verb) not in self.allows):
+            verbs = self.allows is None or (method, verb) in self.allows
+            if top != "containers" or not (verbs and self.lets_through(method, parts.path)):
+                self.refused.append((method, parts.path))
                 return 403, b"Forbidden\n"
             one = self.containers.get(unquote(name))
             if one is None:

@@ -50,7 +50,8 @@ def test_a_turn_is_inspect_start_stop_and_a_look_that_it_is_gone(docker: DockerE
         ("POST", "/containers/vllm/start"),
         ("GET", "/containers/vllm/json"),
     ]
-    assert docker.calls[during:] == [("POST", "/containers/vllm/stop?t=7"), ("GET", "/containers/vllm/json")]
+    look = ("GET", "/containers/vllm/json")
+    assert docker.calls[during:] == [look, ("POST", "/containers/vllm/stop?t=7"), look]
     assert docker.running == []
     assert records(tmp_path) == []
 
@@ -207,6 +208,41 @@ def test_a_living_worker_s_container_is_left_alone(docker: DockerEngine, tmp_pat
     leave_running(docker, tmp_path, owner=[os.getpid(), started_at(os.getpid())])
     assert reap_containers(tmp_path) == 0
     assert docker.running == ["vllm"]
+
+
+def test_a_container_that_another_worker_started_anew_is_left_alone(docker: DockerEngine, tmp_path: Path) -> None:
+    """Killed; its lease lapsed; another worker started its container for the next attempt; then it comes back."""
+    one = docker.containers["vllm"]
+    path = leave_running(docker, tmp_path, started_at="2026-11-23T09:00:00.000000001Z")
+    one.end(143)
+    one.start()
+    assert reap_containers(tmp_path) == 0
+    assert docker.running == ["vllm"]
+    assert docker.changes == []
+    assert not path.exists()
+
+
+def test_the_record_of_a_turn_knows_its_container_s_start(docker: DockerEngine, tmp_path: Path) -> None:
+    with run_container(reach(), docker.url, NAMES, tmp_path):
+        (path,) = records(tmp_path)
+        record = json.loads(path.read_text())
+        assert record["started_at"] == docker.containers["vllm"].started_at
+        # The worker is gone; its container is as it left it.
+        path.write_text(json.dumps({**record, "owner": [os.getpid(), 1]}))
+        assert reap_containers(tmp_path) == 1
+        assert docker.running == []
+
+
+def test_a_turn_that_lost_its_container_to_another_worker_does_not_stop_it(
+    docker: DockerEngine, tmp_path: Path
+) -> None:
+    one = docker.containers["vllm"]
+    with run_container(reach(), docker.url, NAMES, tmp_path):
+        one.end(143)
+        one.start()
+    assert docker.running == ["vllm"]
+    assert docker.changes == ["start vllm"]
+    assert records(tmp_path) == []
 
 
 def test_of_another_boot_nobody_lives(docker: DockerEngine, tmp_path: Path) -> None:
