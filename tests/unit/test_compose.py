@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from engines.catalog import find_engine
-from engines.launch.container import OVERLAY_LABEL, RESOURCES_LABEL
+from engines.errors import LaunchFailed
+from engines.launch.container import OVERLAY_LABEL, RESOURCES_LABEL, run_container
 from engines.launch.container_flags import (
     ALIKE,
     AS_SHIPPED,
@@ -29,6 +30,7 @@ from engines.launch.container_flags import (
 from engines.models import find_model
 from engines.simulated.profiles import PROFILES
 from engines.spec import Container, TargetSpec
+from tests.fakes.docker_engine import FakeContainer, docker_engine
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text()
@@ -46,6 +48,8 @@ WRITABLE_ROOT = {*ENGINES, "gpu-exporter", "prometheus"}
 #: Their images run as root, without a capability.
 ROOT_USER = {*ENGINES, "gpu-exporter"}
 ONE_SHOT = {"migrate", "models"}
+#: Variables without which nothing starts.
+REQUIRED = sorted({*re.findall(r"\$\{([A-Z_]+):\?", TEXT)})
 
 
 def words(service: str) -> list[str]:
@@ -78,6 +82,45 @@ def test_what_a_profile_brings_up_fits_the_compose_schema_and_is_whole(profile: 
             assert source.startswith((".", "/", "$")) or source in FILE["volumes"], f"{name}: {volume}"
         assert {*service["networks"]} <= {*FILE["networks"]}
         assert {*service.get("secrets", ())} <= {*FILE["secrets"]}
+
+
+def configured(profile: str, folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """What podman-compose makes of the file, with nothing of this process's environment; no engine is asked."""
+    (folder / "docker-compose.yml").write_text(TEXT)
+    (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in env.items()))
+    command = [sys.executable, "-m", "podman_compose", "-f", "docker-compose.yml"]
+    command += [*(("--profile", profile) if profile else ()), "config"]
+    return subprocess.run(command, cwd=folder, env={"HOME": str(folder)}, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("profile", ["", "sim", "gpu"])
+def test_podman_compose_reads_each_profile_and_fills_it_in(profile: str, tmp_path: Path) -> None:
+    given = {name: f"word-{number}" for number, name in enumerate(REQUIRED)}
+    done = configured(profile, tmp_path, **given, GPU="3")
+    assert (done.returncode, done.stderr) == (0, "")
+    read = yaml.safe_load(done.stdout)
+    services = read["services"]
+    assert {*services} == {name for name in SERVICES if not PROFILES_OF[name] or profile in PROFILES_OF[name]}
+    assert "${" not in json.dumps(services), "a variable was not filled in"
+    assert {*read["networks"]} == {*FILE["networks"]}
+    assert {*read["volumes"]} == {*FILE["volumes"]}
+    password = given["POSTGRES_PASSWORD"]
+    assert services["postgres"]["environment"]["POSTGRES_PASSWORD"] == password
+    url = f"postgresql+psycopg://enginebench:{password}@postgres:5432/enginebench"
+    assert services["worker"]["environment"]["ENGINEBENCH_DATABASE_URL"] == url
+    for name in services.keys() & ENGINES.keys():
+        # Merged from its anchors as YAML and Compose have it: the words, the variables, the card.
+        assert services[name]["command"] == words(name)
+        assert services[name]["environment"] == variables(name)
+        (device,) = services[name]["deploy"]["resources"]["reservations"]["devices"]
+        assert device["device_ids"] == ["3"]
+
+
+def test_podman_compose_names_what_is_not_set(tmp_path: Path) -> None:
+    missing = "POSTGRES_PASSWORD"
+    done = configured("", tmp_path, **{name: "word" for name in REQUIRED if name != missing})
+    assert done.returncode != 0
+    assert f"{missing} is missing a value: set {missing} in .env" in done.stderr
 
 
 def test_the_profiles_hold_what_they_say() -> None:
@@ -307,6 +350,28 @@ def test_the_proxy_lets_nothing_else_through(method: str, path: str) -> None:
     assert not allowed(method, path)
 
 
+def test_a_whole_turn_of_each_engine_passes_the_proxy_and_a_stranger_s_does_not(tmp_path: Path) -> None:
+    """The worker's own calls, at a stand-in of the Docker Engine behind the patterns of the file."""
+    names = [f"enginebench-{service}" for service in ENGINES]
+    stranger = FakeContainer("somebody-elses")
+    with docker_engine(tmp_path, *map(FakeContainer, names), stranger) as docker:
+        docker.lets_through = allowed
+        for name in names:
+            reach = Container(container=name, url="http://127.0.0.1:8000")
+            with run_container(reach, docker.url, names, tmp_path) as container:
+                assert docker.running == [name]
+                assert container.log_tail()
+        assert docker.refused == []
+        stranger.start()
+        turn = run_container(
+            Container(container=stranger.name, url="http://h"), docker.url, [*names, stranger.name], tmp_path
+        )
+        with pytest.raises(LaunchFailed, match="proxy does not allow"), turn:
+            pass
+        assert docker.running == [stranger.name]
+        assert docker.refused == [("GET", "/containers/somebody-elses/json")]
+
+
 def test_the_proxy_listens_to_the_worker_alone() -> None:
     assert "-allowfrom=worker" in words("docker-proxy")
     assert [name for name, one in SERVICES.items() if "docker.sock" in str(one.get("volumes"))] == ["docker-proxy"]
@@ -329,9 +394,8 @@ def test_the_example_names_every_variable_that_compose_reads() -> None:
     listed = {*re.findall(r"^#?([A-Z_]+)=", example, re.MULTILINE)}
     assert read <= listed
     assert {name for name in listed if not name.startswith("ENGINEBENCH_")} <= read
-    required = {*re.findall(r"\$\{([A-Z_]+):\?", TEXT)}
     empty = {*re.findall(r"^([A-Z_]+)=$", example, re.MULTILINE)}
-    assert required <= empty, "what must be set stands there empty, so that a copy does not work by itself"
+    assert {*REQUIRED} <= empty, "what must be set stands there empty, so that a copy does not work by itself"
     defaults = dict(re.findall(r"\$\{([A-Z_]+):-([^}]+)\}", TEXT))
     given = dict(re.findall(r"^([A-Z_]+)=(.+)$", example, re.MULTILINE))
     assert {name: given[name] for name in defaults if name in given} == {n: defaults[n] for n in defaults if n in given}
