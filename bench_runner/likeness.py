@@ -16,8 +16,9 @@ AXES: dict[str, tuple[str, ...]] = {
     "flags": ("flags", "flag_class"),
     "flag_class": ("flag_class", "flags"),
     "precision": ("precision", "flags"),
-    "hardware": ("hardware", "network_path"),
-    "gpus": ("gpus", "flags"),
+    "hardware": ("hardware", "network_path", "power_limits_w"),
+    "power_limit": ("power_limits_w",),
+    "gpus": ("gpus", "flags", "power_limits_w"),
     "endpoint": ("endpoint",),
     "concurrency": ("workload.arrival.concurrency", "workload.requests"),
     "rate": ("workload.arrival.rate_per_s", "workload.requests"),
@@ -53,6 +54,7 @@ def fields_of(result: Mapping[str, Any], axis: str) -> Fields:
         "precision": target.get("precision"),
         "simulated": bool(environment.get("simulated")),
         "network_path": environment.get("network_path"),
+        "power_limits_w": _power_limits(environment.get("cards")),
         # Absent: from before there was any reading beside the load.
         "scrape_interval_s": result["spec"].get("scrape_interval_s"),
         **_flatten("workload", workload),
@@ -60,6 +62,11 @@ def fields_of(result: Mapping[str, Any], axis: str) -> Fields:
     if workload.get("lengths") == "length-matched":
         found["output_tokens"] = result["summary"].get("total_output_tokens")
     return found
+
+
+def _power_limits(cards: Mapping[str, Any] | None) -> list[float | None] | None:
+    """What each of the target's cards may draw; `None` where it is not known which these are."""
+    return [card["power_limit_w"] for card in cards["cards"]] if cards and cards["of_target"] else None
 
 
 def _flags(result: Mapping[str, Any], model: str | None) -> list[str]:

@@ -160,8 +160,9 @@ def _value(metric: Metric, value: float) -> tuple[str, str]:
 
 
 def _figure(value: float) -> str:
-    """Two decimals, one above a thousand."""
-    return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.2f}"
+    """Two decimals, one above a thousand; three digits below a tenth, as a token's joules are."""
+    size = abs(value)
+    return f"{value:,.1f}" if size >= 1000 else f"{value:.2f}" if size >= 0.1 or not size else f"{value:.3g}"
 
 
 def _short(value: float) -> str:

@@ -6,7 +6,6 @@ run(spec) ─▶ open_target ─▶ draw ─▶ warm up ─▶ drive ─▶ deco
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -16,9 +15,9 @@ from bench_runner.calibration import Conditions, NotCalibrated, calibrate
 from bench_runner.errors import LoadFailed, RunCancelled, RunError, SpecError, TargetFailed
 from bench_runner.load.contract import LoadOutcome, RunControl
 from bench_runner.load.outcome import describe_load
-from bench_runner.measure.cards import describe_cards, energy_note
+from bench_runner.measure.cards import CardLog, card_notes, cards_of, describe_cards, describe_host, held_back
 from bench_runner.measure.counters import Movement, counters_moved
-from bench_runner.measure.environment import describe, network_path
+from bench_runner.measure.environment import describe, model_revision, network_path
 from bench_runner.measure.evidence import Evidence
 from bench_runner.measure.summary import RunFacts
 from bench_runner.measure.telemetry import describe_telemetry, requests_in_engine
@@ -35,7 +34,7 @@ from bench_runner.plan.tokenizer import (
 )
 from bench_runner.plan.workload import MEASURED, DrawnWorkload
 from bench_runner.warmup import warm_up
-from engines.cards import HeldBack, held_back, read_cards
+from engines.cards.watch import CardWatch
 from engines.clock import monotonic_ns, sleep_s, utc_now
 from engines.contract import Capture, Endpoint
 from engines.errors import (
@@ -47,9 +46,7 @@ from engines.errors import (
     TargetUnavailable,
     UnknownEngine,
 )
-from engines.nvml import CardWatch
 from engines.probe import PROBE_PROMPT
-from engines.spec import Attached
 from engines.target import OpenTarget, Site, open_target
 from engines.watch import Watch
 
@@ -116,28 +113,30 @@ def _measure(batch: Batch, notebook: Notebook, drawn: DrawnWorkload) -> LoadOutc
     """The window: driven, watched, read back, and held against a replay of itself."""
     spec, target, control = batch.spec, batch.target, batch.control
     control.stage = "measuring"
-    cards_before = _cards_of(spec, target)
     before = _still_counters(target)
     broken = partial(_keep_broken, batch, notebook, drawn)
-    watched = CardWatch(_card_numbers(spec, target), interval_s=spec.scrape_interval_s)
+    watched = _watch_cards(spec, target, spec.scrape_interval_s)
     with target.watch(spec.scrape_interval_s) as watch, watched, batch.send(drawn, salvage=broken) as outcome:
         watch.stop()
         watched.stop()
         moved = counters_moved(before, _still_counters(target, had=bool(before)))
-        cards = held_back(cards_before, _cards_of(spec, target))
         control.stage = "decoding"
         for record, raw in batch.decode(drawn, outcome):
             notebook.keep(record, raw)
     facts = facts_of(spec, outcome, drawn, sent=len(notebook.records))
-    notebook.facts = replace(facts, counted_input_tokens=moved.input_tokens, counted_output_tokens=moved.output_tokens)
+    cards = CardLog(watched.readings, own=bool(_cards(spec, target)), troubles=watched.troubles)
+    counted = moved.input_tokens, moved.output_tokens
+    notebook.facts = replace(facts, counted_input_tokens=counted[0], counted_output_tokens=counted[1], cards=cards)
     if outcome.ended == "complete":
         window = outcome.window_start_ns, outcome.window_end_ns
         unsent = len(drawn.requests) - len(notebook.records)
         notebook.notes += window_notes(drawn.schedule, window, duration_s=spec.workload.duration_s, unsent=unsent)
     notebook.environment["load"] = describe_load(outcome)
     _keep_telemetry(notebook, outcome, watch)
-    _keep_cards(notebook, outcome, watched)
-    notebook.evidence = replace(_evidence(batch, notebook, outcome, moved, watch), cards=cards)
+    _keep_cards(notebook, outcome, cards)
+    slowed = {str(card.index): held_back(readings) for card, readings in cards.cards}
+    evidence = _evidence(batch, notebook, outcome, moved, watch)
+    notebook.evidence = replace(evidence, cards=slowed, cards_judged=cards.is_judged)
     if outcome.ended == "complete":
         control.stage = "calibrating"
         _calibrate(batch, notebook, outcome, drawn)
@@ -250,37 +249,25 @@ def _still_counters(target: OpenTarget, *, had: bool = False) -> dict[str, float
     return counters
 
 
-def _cards_of(spec: RunSpec, target: OpenTarget) -> dict[str, HeldBack]:
-    """The target's cards where its host is ours: all of that host's, where it states none; {} where none is here."""
-    numbers = _card_numbers(spec, target)
-    cards = read_cards() if _has_cards_here(target) else {}
-    return {index: card for index, card in cards.items() if not numbers or int(index) in numbers}
+def _cards(spec: RunSpec, target: OpenTarget) -> tuple[int, ...] | None:
+    return cards_of(spec.target, network_path(target.origin.address), simulated=target.facts.simulated)
 
 
-def _card_numbers(spec: RunSpec, target: OpenTarget) -> tuple[int, ...]:
-    """The driver's numbers of the cards that the target occupies on this host, as its resources name them ("gpu:0").
-
-    Of a server that somebody else started only what is stated is known.
-    """
-    occupied = spec.target.resources if isinstance(spec.target.reach, Attached) else spec.target.cards
-    found = sorted(int(name[4:]) for name in occupied if re.fullmatch(r"gpu:\d{1,4}", name))
-    return tuple(found) if _has_cards_here(target) else ()
+def _watch_cards(spec: RunSpec, target: OpenTarget, interval_s: float | None) -> CardWatch:
+    """Its cards; where it does not say which these are, all of its host, though at both ends alone."""
+    numbers = _cards(spec, target)
+    return CardWatch(numbers, interval_s=interval_s if numbers else None)
 
 
-def _has_cards_here(target: OpenTarget) -> bool:
-    near = network_path(target.origin.address) in ("loopback", "same host")
-    return near and not target.facts.simulated
-
-
-def _keep_cards(notebook: Notebook, outcome: LoadOutcome, watched: CardWatch) -> None:
-    """What the target's cards drew and did over the window, and what a token cost of it."""
-    given = [record.output_tokens for record in notebook.records if record.ok]
-    counted = [tokens for tokens in given if tokens is not None]
-    tokens = sum(counted) if len(counted) == len(given) else None
-    told = describe_cards(watched.readings, (outcome.window_start_ns, outcome.window_end_ns), tokens)
+def _keep_cards(notebook: Notebook, outcome: LoadOutcome, cards: CardLog) -> None:
+    """What the target's cards drew and did over the measured window, where one is measured, else over all of it."""
+    assert notebook.facts is not None
+    measured = extend_to_last_send(notebook.records, notebook.facts.measured)
+    span = measured or (outcome.window_start_ns, outcome.window_end_ns)
+    told = describe_cards(cards, span)
     if told is not None:
         notebook.telemetry = {**(notebook.telemetry or {}), "cards": told}
-        notebook.notes.append(energy_note(told))
+    notebook.notes += card_notes(cards, span)
 
 
 def _keep_telemetry(notebook: Notebook, outcome: LoadOutcome, watch: Watch) -> None:
@@ -319,8 +306,16 @@ def _environment(spec: RunSpec, target: OpenTarget, tokenizer: Tokenizer) -> dic
         "flag_class": spec.target.flag_class,
         "socket_policy": spec.workload.socket.model_dump(),
         "tokenizer": tokenizer.name,
+        "cards": _host_cards(spec, target),
+        "model_revision": model_revision(spec.target, facts.flags, facts.info),
     }
-    return describe(target.origin.address, server=server, run=stated)
+    return describe(target.origin.address, server=server, run=stated, port=target.origin.port)
+
+
+def _host_cards(spec: RunSpec, target: OpenTarget) -> dict[str, object] | None:
+    with _watch_cards(spec, target, None) as cards:
+        pass
+    return describe_host(cards.host, own=bool(_cards(spec, target)))
 
 
 def _evidence(batch: Batch, notebook: Notebook, outcome: LoadOutcome, moved: Movement, watch: Watch) -> Evidence:

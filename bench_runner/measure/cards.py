@@ -1,13 +1,15 @@
-"""What a run's cards drew and did over its window, and what a token cost of it. Pure."""
+"""Whose a host's cards are, what they drew over a run's window, and for how long they were held back. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, fields
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from typing import Any
 
-from engines.nvml import CardFacts, CardReading
+from engines.cards.reading import CardFacts, CardReading, HostCards
+from engines.spec import Container, Launched, TargetSpec
 
 #: Below it a card's samples are too coarse for its energy: it averages its power over up to a second, and its counter
 #: moves some ten times a second.
@@ -16,52 +18,118 @@ LEAST_WINDOW_S = 30.0
 LEAST_SPANNED = 0.9
 
 Cards = Sequence[tuple[CardFacts, Sequence[CardReading]]]
+Span = tuple[int, int]
 
 #: columns of a card's series
 SERIES = tuple(one.name for one in fields(CardReading) if not one.name.endswith("_ns"))
 
 
-def describe_cards(cards: Cards, window: tuple[int, int], output_tokens: int | None) -> dict[str, Any] | None:
-    """All cards of a run as plain JSON types; `None` where there is none, or none was read in the window.
+def cards_of(target: TargetSpec, path: str | None, *, simulated: bool) -> tuple[int, ...] | None:
+    """The driver's numbers of the cards that the target occupies on this host.
+
+    Only what is stated is known, as resources ("gpu:0"): an engine beside a card may run on the CPU. One whose own
+    variables name other cards than its resources do says nothing either.
 
     Args:
-        cards: what was read of each; what lies outside the window is left out.
-        window: its start and end, ns.
-        output_tokens: of the window's successful requests; `None`: not known.
+        target: whose cards.
+        path: the way to it, as `network_path` has it. A container that is started for a run is on this host, whatever
+            its network makes of the way.
+        simulated: it has no card, whatever this host has.
 
     Returns:
-        `cards`: each with its facts, `at_s` from the window's start and a column a figure; over all of them `energy_j`,
-        `mean_power_w`, `joules_per_output_token` and `output_tokens_per_s_per_w`, each `None` where it is not known.
+        (): it is on this host, and does not say which are its own; `None`: it is not, or has none.
     """
-    kept = [(facts, [one for one in readings if _within(one, window)]) for facts, readings in cards]
-    if not any(readings for _, readings in kept):
+    here = path in ("loopback", "same host") or isinstance(target.reach, Container)
+    if simulated or not here:
         return None
-    window_s = (window[1] - window[0]) / 1e9
-    drawn = [energy_within(readings, window_s) for _, readings in kept]
+    stated = sorted(int(name[4:]) for name in target.resources if re.fullmatch(r"gpu:\d{1,4}", name))
+    visible = target.reach.env.get("CUDA_VISIBLE_DEVICES") if isinstance(target.reach, Launched) else None
+    if visible is not None and sorted(visible.replace(" ", "").split(",")) != sorted(map(str, stated)):
+        return ()
+    return tuple(stated)
+
+
+@dataclass(frozen=True, slots=True)
+class CardLog:
+    """What was read of the cards beside a run's load."""
+
+    cards: Cards
+    #: they are the target's, as its resources say; else all of its host, of which some may be another's
+    own: bool
+    #: why it is not all, in words; empty where every card answered to the end
+    troubles: tuple[str, ...] = ()
+
+    @property
+    def is_judged(self) -> bool:
+        """What holds these cards back holds the target back."""
+        return self.own or len(self.cards) == 1
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBack:
+    """For how long a card's clocks were held back, s. `None` each: its driver does not tell."""
+
+    #: it was too hot; the driver's counter and its flags may tell the same time, and the longer holds
+    thermal_s: float | None
+    #: the power supply asked it to
+    brake_s: float | None
+    #: it drew what it may draw: how many cards run at full load
+    power_cap_s: float | None
+
+
+def energy_j(log: CardLog | None, span: Span | None) -> float | None:
+    """J that the target's cards drew; `None` unless every one of them told it, and nothing else runs on them."""
+    if log is None or span is None or not log.own or log.troubles or any(card.divided for card, _ in log.cards):
+        return None
+    drawn = [energy_within(_within(readings, span), (span[1] - span[0]) / 1e9) for _, readings in log.cards]
     known = [one for one in drawn if one is not None]
-    energy_j = sum(known) if len(known) == len(drawn) else None
-    power_w = None if energy_j is None else energy_j / window_s
-    per_token = energy_j / output_tokens if energy_j and output_tokens else None
+    return sum(known) if known and len(known) == len(drawn) else None
+
+
+def describe_cards(log: CardLog, span: Span) -> dict[str, Any] | None:
+    """The target's cards over a span, as plain JSON types; `None` where they are not known, or none was read in it.
+
+    Returns:
+        `cards`: each with its facts, `at_s` from the span's start and a column a figure; over all of them `energy_j`
+        and `mean_power_w`, each `None` where it is not known; `coarse`: the span is short for how a card samples.
+    """
+    kept = [(facts, _within(readings, span)) for facts, readings in log.cards]
+    if not log.own or not any(readings for _, readings in kept):
+        return None
+    span_s = (span[1] - span[0]) / 1e9
+    drawn_j = energy_j(log, span)
     return {
-        "cards": [_column_form(facts, readings, window) for facts, readings in kept],
-        "energy_j": _short(energy_j),
-        "mean_power_w": _short(power_w),
-        "joules_per_output_token": _short(per_token),
-        # A token a second for a watt is a token for a joule.
-        "output_tokens_per_s_per_w": _short(None if per_token is None else 1 / per_token),
-        "coarse": window_s < LEAST_WINDOW_S,
+        "cards": [_column_form(facts, readings, span) for facts, readings in kept],
+        "energy_j": _short(drawn_j),
+        "mean_power_w": _short(None if drawn_j is None else drawn_j / span_s),
+        "coarse": span_s < LEAST_WINDOW_S,
     }
 
 
-def energy_note(told: dict[str, Any]) -> str:
-    """The cards' energy in a sentence."""
-    if told["energy_j"] is None:
-        return "the cards were read too seldom in the window, or do not tell their power: no energy is known"
-    words = f"the target's cards drew {told['mean_power_w']:.0f} W over the window, {told['energy_j']:.0f} J"
-    if told["joules_per_output_token"] is not None:
-        words += f", {told['joules_per_output_token']:.3g} J an output token"
+def card_notes(log: CardLog, span: Span) -> list[str]:
+    """What a reader has to know of the cards' figures, or of why there are none."""
+    if not log.cards:
+        return list(log.troubles)
+    if not log.own:
+        unknown = "no energy is told: the target does not say which of this host's cards it occupies (resources)"
+        return [*log.troubles, unknown]
+    drawn_j, span_s = energy_j(log, span), (span[1] - span[0]) / 1e9
+    if any(card.divided for card, _ in log.cards):
+        return [*log.troubles, "no energy is told: a card is divided (MIG), and tells the power of all of it"]
+    if drawn_j is None:
+        why = "" if log.troubles else ": they were read too seldom in the window, or do not tell their power"
+        return [*log.troubles, f"no energy of the target's cards is told{why}"]
+    words = f"the target's cards drew {drawn_j / span_s:.0f} W over the window, {drawn_j:.0f} J"
     coarse = f"; a window under {LEAST_WINDOW_S:g} s is short for how coarsely a card samples its power"
-    return words + (coarse if told["coarse"] else "")
+    return [words + (coarse if span_s < LEAST_WINDOW_S else "")]
+
+
+def describe_host(host: HostCards | None, own: bool) -> dict[str, Any] | None:
+    """The cards for the Environment, as plain JSON types; `None` where there is none.
+
+    `of_target`: they are those of the target; else all of its host.
+    """
+    return None if host is None or not host.cards else asdict(host) | {"of_target": own}
 
 
 def energy_within(readings: Sequence[CardReading], window_s: float) -> float | None:
@@ -69,7 +137,7 @@ def energy_within(readings: Sequence[CardReading], window_s: float) -> float | N
     if len(readings) < 2:
         return None
     first, last = readings[0], readings[-1]
-    spanned_s = (_at_ns(last) - _at_ns(first)) / 1e9
+    spanned_s = (last.at_ns - first.at_ns) / 1e9
     if spanned_s < LEAST_SPANNED * window_s:
         return None
     if first.energy_j is not None and last.energy_j is not None and last.energy_j >= first.energy_j:
@@ -78,26 +146,55 @@ def energy_within(readings: Sequence[CardReading], window_s: float) -> float | N
     for one, other in pairwise(readings):
         if one.power_w is None or other.power_w is None:
             return None
-        joules += (one.power_w + other.power_w) / 2 * (_at_ns(other) - _at_ns(one)) / 1e9
+        joules += (one.power_w + other.power_w) / 2 * (other.at_ns - one.at_ns) / 1e9
     return joules / spanned_s * window_s
 
 
-def _column_form(facts: CardFacts, readings: Sequence[CardReading], window: tuple[int, int]) -> dict[str, Any]:
-    columns = {name: [_short(getattr(one, name)) for one in readings] for name in SERIES}
+def held_back(readings: Sequence[CardReading]) -> HeldBack:
+    """For how long one card was held back from its first reading to its last.
+
+    The driver counts heat and the power limit; what the hardware does by itself shows in each reading's flags alone.
+    """
+    hot = (_moved(readings, "too_hot_s"), _flagged(readings, ("heat", "heat (hardware)")))
+    capped_s = _moved(readings, "power_capped_s")
+    return HeldBack(
+        thermal_s=max((one for one in hot if one is not None), default=None),
+        brake_s=_flagged(readings, ("power_brake",)),
+        power_cap_s=_flagged(readings, ("power_cap",)) if capped_s is None else capped_s,
+    )
+
+
+def _moved(readings: Sequence[CardReading], counter: str) -> float | None:
+    """`None` where it is not counted, or the driver was loaded anew meanwhile."""
+    told = [value for one in (*readings[:1], *readings[-1:]) if (value := getattr(one, counter)) is not None]
+    return told[1] - told[0] if len(told) == 2 and told[1] >= told[0] else None
+
+
+def _flagged(readings: Sequence[CardReading], reasons: Collection[str]) -> float | None:
+    """Time between readings in a row that both were flagged; `None` where only the ends were read, or not all tell."""
+    flags = [None if one.held_back_by is None else not set(reasons).isdisjoint(one.held_back_by) for one in readings]
+    if len(flags) < 3 or None in flags:
+        return None
+    pairs = zip(pairwise(readings), pairwise(flags), strict=True)
+    return sum((other.at_ns - one.at_ns) / 1e9 for (one, other), (was, still) in pairs if was and still)
+
+
+def _column_form(facts: CardFacts, readings: Sequence[CardReading], span: Span) -> dict[str, Any]:
+    columns = {name: [_shown(getattr(one, name)) for one in readings] for name in SERIES}
     return {
         **asdict(facts),
-        "at_s": [round((_at_ns(one) - window[0]) / 1e9, 4) for one in readings],
+        "at_s": [round((one.at_ns - span[0]) / 1e9, 4) for one in readings],
         # What a card never gives is no column.
         "series": {name: values for name, values in columns.items() if any(one is not None for one in values)},
     }
 
 
-def _within(reading: CardReading, window: tuple[int, int]) -> bool:
-    return window[0] <= reading.asked_ns and reading.answered_ns <= window[1]
+def _within(readings: Sequence[CardReading], span: Span) -> list[CardReading]:
+    return [one for one in readings if span[0] <= one.asked_ns and one.answered_ns <= span[1]]
 
 
-def _at_ns(reading: CardReading) -> float:
-    return (reading.asked_ns + reading.answered_ns) / 2
+def _shown(value: float | tuple[str, ...] | None) -> float | str | None:
+    return ", ".join(value) if isinstance(value, tuple) else _short(value)
 
 
 def _short(value: float | None) -> float | None:

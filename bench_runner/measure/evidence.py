@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bench_runner.measure.calibration import Calibration
+from bench_runner.measure.cards import HeldBack
 from bench_runner.measure.record import RequestRecord
-from engines.cards import HeldBack
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,8 @@ class Evidence:
     gauges: Sequence[tuple[int, int, float]] = ()
     #: how long the clocks of each card of the engine's host were held back over the window, by its index
     cards: Mapping[str, HeldBack] = field(default_factory=dict)
+    #: they are the target's; else some may be another's, and what slowed them is told and not judged
+    cards_judged: bool = True
     #: the load process held against a known answer, under this run's load
     calibration: Calibration | None = None
     #: as stated; `None`: nothing was stated

@@ -70,17 +70,21 @@ def check_cards(evidence: Evidence) -> list[Reason]:
     if not wall_s:
         return []
     for index, card in evidence.cards.items():
-        slow_s = max(card.thermal_s, card.brake_s)
+        hot_s, braked_s, capped_s = card.thermal_s or 0.0, card.brake_s or 0.0, card.power_cap_s or 0.0
+        slow_s = max(hot_s, braked_s)
         if slow_s > THROTTLED_LIMIT * wall_s:
-            why = "it was too hot" if card.thermal_s >= card.brake_s else "the power supply braked it"
+            why = "it was too hot" if hot_s >= braked_s else "the power supply braked it"
+            message = f"card {index} of the engine's host was slowed down for {slow_s:.2f} s of {wall_s:.2f} s because "
+            if evidence.cards_judged:
+                message += (
+                    f"{why}; {THROTTLED_LIMIT:.0%} is the limit; mend its cooling or power, or let it rest before a run"
+                )
+            else:
+                message += f"{why}; the target does not say whether it is its own: name its cards (resources)"
+            reasons.append(Reason("throttled", "inconclusive" if evidence.cards_judged else "note", message))
+        elif evidence.cards_judged and capped_s > THROTTLED_LIMIT * wall_s:
             message = (
-                f"card {index} of the engine's host was slowed down for {slow_s:.2f} s of {wall_s:.2f} s because "
-                f"{why}; {THROTTLED_LIMIT:.0%} is the limit; mend its cooling or power, or let it rest before a run"
-            )
-            reasons.append(Reason("throttled", "inconclusive", message))
-        elif card.power_cap_s > THROTTLED_LIMIT * wall_s:
-            message = (
-                f"card {index} of the engine's host drew all the power it may for {card.power_cap_s:.2f} s of "
+                f"card {index} of the engine's host drew all the power it may for {capped_s:.2f} s of "
                 f"{wall_s:.2f} s, and lowered its clocks by it: figures hold for this power limit"
             )
             reasons.append(Reason("power_capped", "note", message))

@@ -13,7 +13,7 @@ class Metric:
     """One number of a Summary."""
 
     name: str
-    #: "s", "tokens/s", "requests/s", "characters/s", "ratio"
+    #: "s", "tokens/s", "requests/s", "characters/s", "ratio", "J/token", "tokens/s/W"
     unit: str
     #: which way is better: "higher", "lower", or "none" where neither is
     direction: str
@@ -177,6 +177,22 @@ METRICS: dict[str, Metric] = {
             "measured: ÷ the time from its first request sent to their last token); None where model or hardware is "
             "unknown, or the weights do not fit",
             "roofline model (Williams, Waterman, Patterson, 2009)",
+        ),
+        Metric(
+            "joules_per_output_token",
+            "J/token",
+            "lower",
+            "number",
+            "energy that the target's cards drew over the window, by their own counters ÷ output tokens of successful "
+            "requests; cards alone, not their host; None where a card does not tell, or whose it is is not stated",
+        ),
+        Metric(
+            "output_tokens_per_s_per_w",
+            "tokens/s/W",
+            "higher",
+            "number",
+            "output tokens of successful requests per second of the window ÷ mean power of the target's cards: a token "
+            "a second for a watt is a token for a joule; None where joules_per_output_token is",
         ),
         Metric(
             "output_characters_per_s",

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
+from bench_runner.measure.cards import CardLog, energy_j
 from bench_runner.measure.record import RequestRecord
 from bench_runner.measure.roofline import LeastTime, Work, least_time
 from bench_runner.measure.stats import distribution
@@ -49,6 +50,8 @@ class RunFacts:
     #: how far the engine's own /metrics counters moved over the run, whoever's the tokens were; `None`: not known
     counted_input_tokens: int | None = None
     counted_output_tokens: int | None = None
+    #: what was read of the cards beside the load; `None`: nothing
+    cards: CardLog | None = None
     #: limits of the SLO; `None` each: not limited, all `None`: no SLO
     slo_ttft_s: float | None = None
     slo_tpot_s: float | None = None
@@ -97,6 +100,9 @@ def summarise(records: Sequence[RequestRecord], facts: RunFacts) -> tuple[dict[s
     # The work of the requests sent in a window was done up to their last token, drain included.
     took_s = work.duration_s if window is None else _makespan_s(records, good)
     summary["roofline_ratio"] = _per(bound.least_s if bound else None, took_s)
+    drawn_j = energy_j(facts.cards, window or facts.window)
+    summary["joules_per_output_token"] = _per(drawn_j, work.output_tokens)
+    summary["output_tokens_per_s_per_w"] = _per(work.output_tokens, drawn_j)
     if window is not None:
         start_ns = facts.window[0] if facts.window else window[0]
         # What rates rest on here: divided by length_s it gives them.

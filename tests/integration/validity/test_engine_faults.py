@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
 from itertools import count
@@ -17,6 +18,7 @@ from bench_runner import runner
 from bench_runner.load.contract import RunControl
 from engines.clock import sleep_s
 from engines.simulated.start import SimulatedServer, simulated_engine
+from tests.fakes.nvml import Driver, installed
 from tests.integration.validity.driving import (
     CLOSED,
     assert_clean,
@@ -203,17 +205,19 @@ def test_an_engine_that_falls_behind_is_not_stationary() -> None:
 def test_a_card_that_is_too_hot_is_noticed(
     server: SimulatedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The driver's tool is a script, whose counter of a hot card moves by half a second each time it is asked."""
-    tool, asked = tmp_path / "nvidia-smi", tmp_path / "asked"
-    tool.write_text(f'#!/bin/sh\necho >> {asked}\necho "0, 0, $(($(wc -l < {asked}) * 500000)), 0, 0"\n')
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    # A simulated engine has no card, whatever this host has.
-    assert_clean(lambda: drive(server, seed=next(SEEDS)))
-    assert not asked.exists()
-    monkeypatch.setattr(runner, "_has_cards_here", lambda _: True)
-    hot = reasons(drive(server, seed=next(SEEDS)))
-    assert "card 0 of the engine's host was slowed down for 0.50 s" in hot["throttled"]
+    """The driver's library is a stand-in, whose counter of a hot card moves by half a second with each reading."""
+    with installed(Driver(), tmp_path) as driver:
+        # A simulated engine has no card, whatever this host has.
+        assert_clean(lambda: drive(server, seed=next(SEEDS)))
+        assert driver.calls == []
+        monkeypatch.setattr(runner, "_cards", lambda *_: (0,))
+        assert_clean(lambda: drive(server, seed=next(SEEDS)))
+        driver.steps = {75: 500_000_000}
+        hot = drive(server, seed=next(SEEDS))
+        assert re.search(r"^card 0 of the engine's host was slowed down for \d+\.[05]0 s", reasons(hot)["throttled"])
+        # Of two cards, nobody says which is the target's.
+        monkeypatch.setattr(runner, "_cards", lambda *_: ())
+        assert "throttled" not in reasons(drive(server, seed=next(SEEDS)))
 
 
 def test_an_engine_that_slows_down_is_not_stationary(server: SimulatedServer) -> None:

@@ -133,6 +133,21 @@ def test_each_axis_sets_its_own_fields_free_and_no_others(axis: str, change: dic
         assert not compare(pair, other).comparable
 
 
+def test_cards_that_may_draw_more_are_other_hardware() -> None:
+    def capped(watts: float | None, of_target: bool = True) -> dict[str, Any]:
+        result = make_result()
+        card = {"index": 0, "power_limit_w": watts}
+        result["environment"]["cards"] = {"count": 1, "of_target": of_target, "cards": [card]}
+        return result
+
+    assert fields_that_differ(compare([capped(700), capped(400)], "version")) == ["power_limits_w"]
+    found = compare([capped(700), capped(400)], "power_limit")
+    assert [side.value for side in found.sides] == ["700", "400"]
+    assert found.comparable
+    # Of cards that nobody says are the target's, nothing is known.
+    assert compare([capped(700, of_target=False), make_result()], "version").differences == ()
+
+
 def test_concurrency_is_an_axis_of_the_closed_loop() -> None:
     def at(concurrency: int, requests: int) -> dict[str, Any]:
         records = [make_record(k) for k in range(requests)]

@@ -17,6 +17,7 @@ HEAVY = {
     "numpy",
     "prometheus_client",
     "pygments",
+    "pynvml",
     "rich",
     "sqlalchemy",
     "tokenizers",

@@ -28,6 +28,15 @@ def test_a_valid_run() -> None:
     assert "described, not claimed" in text
 
 
+def test_a_token_s_energy_is_shown_where_it_is_known() -> None:
+    result = make_result()
+    assert "joules" not in to_text(result)
+    result["summary"] |= {"joules_per_output_token": 0.028444, "output_tokens_per_s_per_w": 35.157}
+    text = to_text(result)
+    assert row(text, "joules_per_output_token") == ["joules_per_output_token", "0.0284", "J/token"]
+    assert row(text, "output_tokens_per_s_per_w") == ["output_tokens_per_s_per_w", "35.16", "tokens/s/W"]
+
+
 def test_long_latencies_are_in_seconds() -> None:
     text = to_text(make_result(took_ms=20_000))
     assert row(text, "e2e")[:4] == ["e2e", "s", "10", "20.00"]

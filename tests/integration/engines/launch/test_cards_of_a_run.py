@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from bench_runner import runner
 from bench_runner.load.contract import RunControl
-from bench_runner.outcome import RunOutcome
+from bench_runner.measure.result import RunResult
 from bench_runner.plan.spec import RunSpec
-from engines.nvml import CardWatch
 from engines.target import Site
-from tests.fakes.nvml import Library, opened
+from tests.fakes.nvml import Driver, installed, no_driver
+
+BOTH = ("gpu:0", "gpu:1")
 
 
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **more: Any) -> RunOutcome:
-    monkeypatch.setattr(runner, "CardWatch", partial(CardWatch, opened=lambda: opened(Library())))
+def run(folder: Path, *resources: str, scrape_interval_s: float | None = 0.05) -> RunResult:
     spec = {
         "target": {
             "engine": "vllm",
             "model": "tiny",
             "reach": {"kind": "process", "model_path": "folder/tiny"},
-            "resources": ["gpu:0", "gpu:1"],
+            "resources": resources,
         },
         "workload": {
             "requests": 40,
@@ -34,27 +32,65 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **more: Any) -> RunOutc
             "warmup_batches": 0,
         },
         "calibration": False,
-        "scrape_interval_s": 0.05,
+        "scrape_interval_s": scrape_interval_s,
     }
-    return runner.run(RunSpec.model_validate(spec | more), control=RunControl(), site=Site(tmp_path / "state"))
-
-
-def test_a_run_tells_what_its_cards_drew_and_what_a_token_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    result = run(tmp_path, monkeypatch).result
+    result = runner.run(RunSpec.model_validate(spec), control=RunControl(), site=Site(folder / "state")).result
     assert result.error is None
     assert result.summary["total_output_tokens"] == 320
+    return result
+
+
+def test_a_run_tells_what_its_cards_drew_and_what_a_token_cost(tmp_path: Path) -> None:
+    with installed(Driver(), tmp_path):
+        result = run(tmp_path, *BOTH)
     assert result.telemetry is not None
     told = result.telemetry["cards"]
     assert [(card["index"], card["name"]) for card in told["cards"]] == [(0, "NVIDIA H100 80GB HBM3"), (1, "T4")]
     assert set(told["cards"][0]["series"]["power_w"]) == {312.5}
     assert told["energy_j"] > 0
-    assert told["joules_per_output_token"] == pytest.approx(told["energy_j"] / 320, rel=1e-4)
-    assert any("J an output token; a window under 30 s" in note for note in result.notes)
+    per_token, per_joule = (result.summary[name] for name in ("joules_per_output_token", "output_tokens_per_s_per_w"))
+    assert per_token == pytest.approx(told["energy_j"] / result.summary["window"]["arrived_output_tokens"], rel=1e-4)
+    assert per_joule == pytest.approx(1 / per_token)
+    assert any("J; a window under 30 s" in note for note in result.notes)
+    cards = result.environment["cards"]
+    assert (cards["driver"], cards["cuda"], cards["count"], cards["of_target"]) == ("580.95.05", "12.8", 2, True)
+    assert [(card["power_limit_w"], card["persistence"]) for card in cards["cards"]] == [(700.0, True)] * 2
 
 
-def test_a_run_that_reads_nothing_beside_the_load_reads_no_card(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    result = run(tmp_path, monkeypatch, scrape_interval_s=None).result
-    assert result.error is None
-    assert result.telemetry is None
+def test_a_card_that_falls_off_the_bus_takes_its_energy_along_and_not_the_run(tmp_path: Path) -> None:
+    with installed(Driver(), tmp_path) as driver:
+        driver.lost_after = 30
+        result = run(tmp_path, *BOTH)
+    assert driver.lost == {1}
+    assert result.summary["joules_per_output_token"] is result.summary["output_tokens_per_s_per_w"] is None
+    assert "card 1 did not answer to the end (GPU is lost)" in result.notes
+    assert result.telemetry is not None
+    assert result.telemetry["cards"]["energy_j"] is None
+
+
+def test_cards_that_the_target_does_not_claim_give_it_no_energy(tmp_path: Path) -> None:
+    with installed(Driver(), tmp_path):
+        result = run(tmp_path)
+    assert result.summary["joules_per_output_token"] is None
+    assert "cards" not in (result.telemetry or {})
+    assert any("does not say which of this host's cards it occupies" in note for note in result.notes)
+    assert result.environment["cards"]["of_target"] is False
+
+
+def test_without_readings_beside_the_load_a_card_is_read_at_both_ends(tmp_path: Path) -> None:
+    with installed(Driver(), tmp_path) as driver:
+        result = run(tmp_path, "gpu:0", scrape_interval_s=None)
+    # For the environment twice, and around the load twice.
+    assert driver.calls.count("nvmlDeviceGetTotalEnergyConsumption") == 4
+    assert (result.telemetry or {}).get("cards", {}).get("energy_j") is None
+    assert result.summary["joules_per_output_token"] is None
+
+
+def test_a_host_without_cards_has_none_of_it(tmp_path: Path) -> None:
+    with no_driver():
+        result = run(tmp_path, *BOTH)
+    assert result.environment["cards"] is None
+    assert result.summary["joules_per_output_token"] is result.summary["output_tokens_per_s_per_w"] is None
+    assert "cards" not in (result.telemetry or {})
+    assert not any("card" in note for note in result.notes)
+    assert not any("card" in reason.message for reason in result.validity.reasons)

@@ -1,42 +1,99 @@
-"""What a run's cards drew: from the counter, else from the power; missing is None."""
+"""Whose cards are read, what they drew, and what held them back; missing is None."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from bench_runner.measure.cards import describe_cards, energy_note, energy_within
-from engines.nvml import CardFacts, CardReading
+from bench_runner.measure.cards import (
+    CardLog,
+    Cards,
+    HeldBack,
+    card_notes,
+    cards_of,
+    describe_cards,
+    describe_host,
+    energy_j,
+    energy_within,
+    held_back,
+)
+from engines.cards.reading import CardFacts, CardReading, HostCards
+from engines.spec import TargetSpec
 
 S = 1_000_000_000
-FACTS = CardFacts(0, "NVIDIA H100", "580.95.05", "13.0", 80 * 2**30, 700.0, True)
+FACTS = CardFacts(0, "NVIDIA H100", 80 * 2**30, 700.0, True, False)
+SECOND = replace(FACTS, index=1)
+ATTACHED = {"kind": "attached", "url": "http://127.0.0.1:8000"}
+LAUNCHED: dict[str, Any] = {"kind": "process", "model_path": "folder"}
+CONTAINER = {"kind": "container", "container": "vllm", "url": "http://vllm:8000"}
 
 
-def reading(at_s: float, power_w: float | None = 300.0, energy_j: float | None = None) -> CardReading:
+def reading(at_s: float, power_w: float | None = 300.0, counted_j: float | None = None, **more: Any) -> CardReading:
     at_ns = int(at_s * S)
-    return CardReading(at_ns, at_ns, power_w, energy_j, 0.9, 70 * 2**30, 61, 1_980_000_000, None)
+    return CardReading(at_ns, at_ns, power_w, counted_j, 0.9, 70 * 2**30, 61, 1_980_000_000, None, **more)
 
 
 def counted(watts: float, start_s: float = 0, end_s: float = 40, step_s: float = 0.2) -> list[CardReading]:
     """A card whose counter knows better than its power."""
     moments = [start_s + step_s * n for n in range(round((end_s - start_s) / step_s) + 1)]
-    return [reading(at_s, 300.0, 1000 + watts * at_s) for at_s in moments]
+    return [reading(at_s, 300.0, 1000 + watts * at_s, held_back_by=()) for at_s in moments]
 
 
-def test_energy_is_the_counter_s_and_a_token_costs_its_share() -> None:
-    told = describe_cards([(FACTS, counted(500))], (2 * S, 38 * S), 9000)
+def log(cards: Cards, own: bool = True, troubles: tuple[str, ...] = ()) -> CardLog:
+    return CardLog(cards, own, troubles)
+
+
+def target(reach: dict[str, Any], *resources: str) -> TargetSpec:
+    return TargetSpec.model_validate({"engine": "vllm", "model": "m", "reach": reach, "resources": resources})
+
+
+@pytest.mark.parametrize("reach", [ATTACHED, LAUNCHED])
+@pytest.mark.parametrize("path", ["loopback", "same host"])
+def test_a_target_of_this_host_has_the_cards_that_it_states(reach: dict[str, Any], path: str) -> None:
+    assert cards_of(target(reach, "gpu:10", "gpu:2", "room"), path, simulated=False) == (2, 10)
+    assert cards_of(target(reach, "gpu:x", "gpu:"), path, simulated=False) == ()
+    # A launched engine that states none may run on the CPU, though the first card is leased for it.
+    assert cards_of(target(reach), path, simulated=False) == ()
+
+
+@pytest.mark.parametrize("path", ["remote", None])
+def test_a_card_elsewhere_is_not_read(path: str | None) -> None:
+    assert cards_of(target(ATTACHED, "gpu:0"), path, simulated=False) is None
+
+
+def test_a_container_of_ours_is_on_this_host_whatever_its_network_looks_like() -> None:
+    assert cards_of(target(CONTAINER, "gpu:0"), "remote", simulated=False) == (0,)
+
+
+def test_a_simulated_engine_has_no_card() -> None:
+    assert cards_of(target(ATTACHED, "gpu:0"), "loopback", simulated=True) is None
+
+
+@pytest.mark.parametrize(
+    ("visible", "numbers"), [("1", (1,)), ("0", ()), ("", ()), ("-1", ()), ("1,2", ()), ("GPU-8a3f", ())]
+)
+def test_variables_that_name_other_cards_than_the_resources_leave_it_open(visible: str, numbers: Any) -> None:
+    reach = LAUNCHED | {"env": {"CUDA_VISIBLE_DEVICES": visible}}
+    assert cards_of(target(reach, "gpu:1"), "loopback", simulated=False) == numbers
+
+
+def test_energy_is_the_counter_s() -> None:
+    cards = log([(FACTS, counted(500))])
+    span = (2 * S, 38 * S)
+    assert energy_j(cards, span) == pytest.approx(500 * 36)
+    told = describe_cards(cards, span)
     assert told is not None
     assert told["energy_j"] == pytest.approx(500 * 36)
     assert told["mean_power_w"] == pytest.approx(500)
-    assert told["joules_per_output_token"] == pytest.approx(2)
-    assert told["output_tokens_per_s_per_w"] == pytest.approx(9000 / 36 / 500)
     assert told["coarse"] is False
-    assert energy_note(told) == "the target's cards drew 500 W over the window, 18000 J, 2 J an output token"
+    assert card_notes(cards, span) == ["the target's cards drew 500 W over the window, 18000 J"]
 
 
 def test_all_of_a_target_s_cards_count() -> None:
-    told = describe_cards([(FACTS, counted(500)), (replace(FACTS, index=1), counted(100))], (0, 40 * S), 1)
+    told = describe_cards(log([(FACTS, counted(500)), (SECOND, counted(100))]), (0, 40 * S))
     assert told is not None
     assert told["mean_power_w"] == pytest.approx(600)
     assert [card["index"] for card in told["cards"]] == [0, 1]
@@ -50,33 +107,111 @@ def test_without_a_counter_power_is_summed_up_over_time() -> None:
 
 
 def test_readings_that_do_not_span_the_window_give_no_energy() -> None:
-    told = describe_cards([(FACTS, counted(500, end_s=30))], (0, 40 * S), 9000)
+    cards = log([(FACTS, counted(500, end_s=30))])
+    told = describe_cards(cards, (0, 40 * S))
     assert told is not None
-    assert told["energy_j"] is told["joules_per_output_token"] is told["mean_power_w"] is None
-    assert "no energy is known" in energy_note(told)
+    assert told["energy_j"] is told["mean_power_w"] is None
+    (note,) = card_notes(cards, (0, 40 * S))
+    assert note.startswith("no energy of the target's cards is told: they were read too seldom")
 
 
-def test_one_card_that_does_not_tell_makes_the_sum_unknown() -> None:
-    silent = [reading(at, None) for at in range(41)]
-    told = describe_cards([(FACTS, counted(500)), (FACTS, silent)], (0, 40 * S), 9000)
-    assert told is not None
-    assert told["energy_j"] is None
+@pytest.mark.parametrize(
+    ("second", "troubles"),
+    [
+        ([reading(at, None) for at in range(41)], ()),
+        (counted(100, end_s=20), ()),
+        (counted(100), ("card 7 did not answer to the end (there is no such card)",)),
+    ],
+)
+def test_one_card_that_does_not_tell_makes_the_sum_unknown(second: list[CardReading], troubles: Any) -> None:
+    cards = log([(FACTS, counted(500)), (SECOND, second)], troubles=troubles)
+    assert energy_j(cards, (0, 40 * S)) is None
+    notes = card_notes(cards, (0, 40 * S))
+    assert notes[: len(troubles)] == list(troubles)
+    assert notes[-1].startswith("no energy of the target's cards is told")
+
+
+def test_a_divided_card_tells_the_power_of_all_its_parts_and_so_not_the_target_s() -> None:
+    cards = log([(replace(FACTS, divided=True), counted(500))])
+    assert energy_j(cards, (0, 40 * S)) is None
+    assert "divided (MIG)" in card_notes(cards, (0, 40 * S))[0]
+
+
+def test_cards_that_nobody_says_are_the_target_s_give_it_no_energy() -> None:
+    cards = log([(FACTS, counted(500))], own=False)
+    assert energy_j(cards, (0, 40 * S)) is None
+    assert describe_cards(cards, (0, 40 * S)) is None
+    assert "does not say which of this host's cards" in card_notes(cards, (0, 40 * S))[0]
 
 
 def test_the_series_is_of_the_window_in_columns() -> None:
-    told = describe_cards([(FACTS, counted(500, step_s=1))], (10 * S, 12 * S), None)
+    cards = log([(FACTS, counted(500, step_s=1))])
+    told = describe_cards(cards, (10 * S, 12 * S))
     assert told is not None
     (card,) = told["cards"]
     assert (card["name"], card["power_limit_w"]) == ("NVIDIA H100", 700.0)
     assert card["at_s"] == [0, 1, 2]
     assert card["series"]["power_w"] == [300, 300, 300]
     assert card["series"]["sm_clock_hz"] == [1_980_000_000] * 3
+    assert card["series"]["held_back_by"] == [""] * 3
     assert "memory_clock_hz" not in card["series"], "what a card never gives is no column"
-    assert told["joules_per_output_token"] is None
+    assert json.loads(json.dumps(told)) == told
     assert told["coarse"]
-    assert "under 30 s" in energy_note(told)
+    assert "a window under 30 s is short for how coarsely a card samples" in card_notes(cards, (10 * S, 12 * S))[0]
 
 
 def test_no_card_and_no_reading_are_none() -> None:
-    assert describe_cards([], (0, S), 1) is None
-    assert describe_cards([(FACTS, counted(500))], (50 * S, 60 * S), 1) is None
+    assert describe_cards(log([]), (0, S)) is None
+    assert describe_cards(log([(FACTS, counted(500))]), (50 * S, 60 * S)) is None
+    assert energy_j(None, (0, S)) is energy_j(log([]), (0, S)) is energy_j(log([(FACTS, counted(500))]), None) is None
+    assert card_notes(log([]), (0, S)) == []
+    assert card_notes(log([], troubles=("the driver hung",)), (0, S)) == ["the driver hung"]
+
+
+def test_a_host_is_described_with_whose_its_cards_are() -> None:
+    host = HostCards("580.95.05", "13.0", 2, (FACTS,))
+    told = describe_host(host, own=True)
+    assert told is not None
+    assert (told["driver"], told["cuda"], told["count"], told["of_target"]) == ("580.95.05", "13.0", 2, True)
+    assert told["cards"][0]["persistence"] is True
+    assert describe_host(None, own=True) is None
+    assert describe_host(HostCards("580.95.05", "13.0", 0, ()), own=False) is None
+
+
+def flagged(*reasons: tuple[str, ...] | None, **counters: tuple[float | None, float | None]) -> list[CardReading]:
+    """A reading a second; counters go from their first value to their last."""
+    readings = [reading(at_s, held_back_by=one) for at_s, one in enumerate(reasons)]
+    firsts: dict[str, Any] = {name: values[0] for name, values in counters.items()}
+    lasts: dict[str, Any] = {name: values[1] for name, values in counters.items()}
+    return [replace(readings[0], **firsts), *readings[1:-1], replace(readings[-1], **lasts)]
+
+
+HEAT, BRAKE, CAP = ("heat (hardware)",), ("power_cap", "power_brake"), ("power_cap",)
+
+
+@pytest.mark.parametrize(
+    ("readings", "found"),
+    [
+        (flagged((), (), (), too_hot_s=(1, 3.5), power_capped_s=(4, 4)), HeldBack(2.5, 0, 0)),
+        (flagged((), HEAT, HEAT, HEAT, too_hot_s=(1, 1), power_capped_s=(4, 6)), HeldBack(2, 0, 2)),
+        (flagged((), HEAT, (), HEAT, ()), HeldBack(0, 0, 0)),  # a lone flag is no span of time
+        (flagged(BRAKE, BRAKE, CAP, CAP), HeldBack(0, 1, 3)),
+        (flagged(None, None, None), HeldBack(None, None, None)),
+        (flagged((), None, ()), HeldBack(None, None, None)),
+        (flagged(HEAT, HEAT), HeldBack(None, None, None)),  # both ends alone say nothing of what lies between
+        (flagged((), (), (), too_hot_s=(9, 1), power_capped_s=(None, 6)), HeldBack(0, 0, 0)),  # loaded anew
+        (flagged(HEAT, HEAT, too_hot_s=(1, 2)), HeldBack(1, None, None)),
+    ],
+)
+def test_what_held_a_card_back(readings: list[CardReading], found: HeldBack) -> None:
+    assert held_back(readings) == found
+
+
+def test_a_card_that_was_never_read_was_not_seen_to_be_held_back() -> None:
+    assert held_back([]) == HeldBack(None, None, None)
+
+
+def test_a_target_is_judged_by_cards_that_can_be_no_other_s() -> None:
+    one, two = [(FACTS, counted(1))], [(FACTS, counted(1)), (SECOND, counted(1))]
+    assert [log(one).is_judged, log(two).is_judged] == [True, True]
+    assert [log(one, own=False).is_judged, log(two, own=False).is_judged] == [True, False]

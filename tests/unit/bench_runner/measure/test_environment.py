@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,8 +18,12 @@ from bench_runner.measure.environment import (
     checked_out,
     describe,
     describe_client,
+    model_revision,
     network_path,
+    round_trip_s,
 )
+from engines.launch.container_models import STAMP
+from engines.spec import TargetSpec
 
 
 def test_the_client_is_this_host() -> None:
@@ -103,12 +109,67 @@ def test_an_address_of_our_own_is_the_same_host(monkeypatch: pytest.MonkeyPatch)
 def test_an_environment_names_every_fact_and_is_plain_json() -> None:
     found = describe("127.0.0.1", server={"version": "0.32.0", "flags": ["--x"]}, run={"simulated": True, "gpus": 1})
     assert json.loads(json.dumps(found)) == found
-    assert set(found) == {"client", "network_path", "server", *RUN_FACTS}
+    assert set(found) == {"client", "network_path", "round_trip_s", "server", *RUN_FACTS}
     assert set(found["server"]) == set(SERVER_FACTS)
     assert found["server"]["version"] == "0.32.0"
     assert found["server"]["startup_s"] is None
     assert (found["simulated"], found["hardware"]) == (True, None)
-    assert found["network_path"] == "loopback"
+    assert (found["network_path"], found["round_trip_s"]) == ("loopback", None)
+
+
+def test_a_remote_server_has_its_round_trip_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "network_path", lambda _: "remote")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        found = describe("127.0.0.1", server={}, run={}, port=port)
+        assert 0 < found["round_trip_s"] < 1
+        assert round_trip_s("127.0.0.1", port) is not None
+        assert describe("127.0.0.1", server={}, run={})["round_trip_s"] is None
+    assert round_trip_s("127.0.0.1", port) is None, "nobody listens any more"
+
+
+SHA = "0123456789abcdef0123456789abcdef01234567"
+LAUNCHED = {"kind": "process", "model_path": f"cache/models--a--b/snapshots/{SHA}"}
+ATTACHED = {"kind": "attached", "url": "http://127.0.0.1:8000"}
+
+
+@pytest.mark.parametrize(
+    ("reach", "flags", "info", "revision"),
+    [
+        (ATTACHED, (), {"model_sha": SHA}, SHA),  # as TGI says
+        (ATTACHED, (), {"model_sha": None}, None),
+        (ATTACHED, ("--dtype bfloat16", "--revision main"), {}, "main"),
+        (ATTACHED, ("--revision=v0.2",), {}, "v0.2"),
+        (ATTACHED, ("REVISION=v0.3", "--port", "80"), {}, "v0.3"),
+        (ATTACHED, ("--tokenizer-revision", "x", "--revision"), {}, None),
+        (ATTACHED, (f"--model-id /data/snapshots/{SHA}/",), {}, SHA),
+        (LAUNCHED, (), {}, SHA),
+        (LAUNCHED | {"model_path": "folder/tiny"}, (), {}, None),
+    ],
+)
+def test_the_revision_of_a_model_is_told_where_anything_tells_it(
+    reach: dict[str, Any], flags: tuple[str, ...], info: dict[str, Any], revision: str | None
+) -> None:
+    target = TargetSpec.model_validate({"engine": "vllm", "model": "m", "reach": reach})
+    assert model_revision(target, flags, info) == revision
+
+
+def test_a_folder_that_was_fetched_for_the_stack_knows_its_commit(tmp_path: Path) -> None:
+    folder, overlay = tmp_path / "tiny", tmp_path / "overlay" / "tiny"
+    folder.mkdir()
+    overlay.mkdir(parents=True)
+    container = {"kind": "container", "container": "vllm", "url": "http://vllm:8000"}
+    target = TargetSpec.model_validate({"engine": "vllm", "model": "m", "reach": container})
+    flags = (str(folder), "--port", "8000")
+    assert model_revision(target, flags, {}) is None
+    (folder / STAMP).write_text("[]")
+    assert model_revision(target, flags, {}) is None
+    (folder / STAMP).write_text(json.dumps({"repository": "a/tiny", "revision": "main", "commit": SHA}))
+    assert model_revision(target, flags, {}) == SHA
+    assert model_revision(target, ("--model-id", str(overlay)), {}) == SHA
+    # A path of somebody else's server is one of another host.
+    attached = TargetSpec.model_validate({"engine": "vllm", "model": "m", "reach": ATTACHED})
+    assert model_revision(attached, flags, {}) is None
 
 
 def test_a_fact_nobody_knows_is_refused() -> None:

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench_runner.measure.cards import CardLog
 from bench_runner.measure.metrics import METRICS
 from bench_runner.measure.record import RequestRecord
 from bench_runner.measure.summary import RunFacts, summarise
+from engines.cards.reading import CardFacts, CardReading
 from engines.contract import FailureKind
 from tests.fakes.records import START_NS, make_record
 
@@ -62,7 +64,8 @@ def test_every_metric_is_there_in_its_kind_and_as_plain_json() -> None:
     for name, metric in METRICS.items():
         value = summary[name]
         assert value is None or isinstance(value, dict) == (metric.kind == "distribution"), name
-    assert [name for name in METRICS if summary[name] is None] == ["sent_requests_per_s", "connect_s"]
+    absent = ["sent_requests_per_s", "connect_s", "joules_per_output_token", "output_tokens_per_s_per_w"]
+    assert [name for name in METRICS if summary[name] is None] == absent
 
 
 def test_nothing_measured_is_none_and_never_zero() -> None:
@@ -72,6 +75,38 @@ def test_nothing_measured_is_none_and_never_zero() -> None:
         assert summary["total_output_tokens"] is None
         assert summary["token_count_source"] is None
         assert summary["token_counts"]["planned"] == {"input": None, "output": None}
+
+
+def card_log(start_ms: float, end_ms: float, watts: float = 400) -> CardLog:
+    """One card, read every 10 ms, and its counter."""
+    steps = range(round((end_ms - start_ms) / 10) + 1)
+    moments = [START_NS + round((start_ms + 10 * step) * 1e6) for step in steps]
+    readings = [CardReading(at, at, energy_j=watts * (at - START_NS) / 1e9) for at in moments]
+    return CardLog([(CardFacts(0, "H100", None, 700, True, False), readings)], own=True)
+
+
+def test_a_token_costs_its_share_of_the_cards_energy_over_the_whole_window() -> None:
+    facts = RunFacts("burst", window=(START_NS, START_NS + 500_000_000), cards=card_log(0, 500))
+    summary = summary_of(PAIR, facts)
+    assert summary["joules_per_output_token"] == pytest.approx(400 * 0.5 / 6)
+    assert summary["output_tokens_per_s_per_w"] == pytest.approx(6 / 0.5 / 400)
+
+
+def test_where_a_window_is_measured_energy_and_tokens_are_those_of_it() -> None:
+    whole = (START_NS, START_NS + 500_000_000)
+    # Both are sent in it, and the second has not ended by its end.
+    facts = RunFacts("poisson", window=whole, measured=(START_NS, START_NS + 300_000_000))
+    summary = summary_of(PAIR, replace(facts, cards=card_log(0, 500)))
+    tokens = summary["window"]["arrived_output_tokens"]
+    assert 0 < tokens < 6
+    assert summary["joules_per_output_token"] == pytest.approx(400 * 0.3 / tokens)
+
+
+def test_energy_without_a_token_is_no_figure() -> None:
+    failed = [make_record(0, events_ms=(), failure=FailureKind.REJECTED)]
+    facts = RunFacts("burst", window=(START_NS, START_NS + 500_000_000), cards=card_log(0, 500))
+    summary = summary_of(failed, facts)
+    assert summary["joules_per_output_token"] is summary["output_tokens_per_s_per_w"] is None
 
 
 def test_everything_failed_leaves_only_what_the_client_did() -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from bench_runner.measure.cards import HeldBack
 from bench_runner.measure.evidence import Evidence
 from bench_runner.measure.record import RequestRecord
 from bench_runner.measure.result import Reason, ValidityState
 from bench_runner.measure.validity import judge
-from engines.cards import HeldBack
 from engines.contract import FailureKind
 from tests.fakes.records import START_NS, make_record
 
@@ -418,11 +418,22 @@ def test_how_much_too_fast_is_put_in_words() -> None:
         (HeldBack(0.0, 0.0, 1.9), "throttled", None),
         (HeldBack(0.0, 0.0, 1.9), "power_capped", "note"),
         (HeldBack(0.0, 0.0, 0.0), "power_capped", None),
+        (HeldBack(None, None, None), "throttled", None),
+        (HeldBack(None, None, None), "power_capped", None),
+        (HeldBack(None, 0.03, None), "throttled", "inconclusive"),
     ],
 )
 def test_a_card_that_was_slowed_down(card: HeldBack, code: str, expected: str | None) -> None:
     """Within two seconds, of which a hundredth is allowed."""
     assert severity(code, cards={"0": card}, wall_s=2.0) == expected
+
+
+def test_a_card_that_may_be_another_s_is_told_and_not_judged() -> None:
+    hot = found("throttled", cards={"0": HeldBack(0.5, 0, 1.9)}, cards_judged=False, wall_s=2.0)
+    assert hot is not None
+    assert hot.severity == "note"
+    assert hot.message.endswith("the target does not say whether it is its own: name its cards (resources)")
+    assert severity("power_capped", cards={"0": HeldBack(0, 0, 1.9)}, cards_judged=False, wall_s=2.0) is None
 
 
 def test_the_card_and_the_cause_are_named() -> None:
