@@ -80,7 +80,7 @@ class Keyring:
 
 
 def refuse_public_and_open(settings: Settings, database: Database) -> None:
-    """Raises BadInput where the API could be reached from outside and nobody had a key; Unavailable."""
+    """Raises BadInput where the API would be reached from outside and nobody has a key; Unavailable."""
     if settings.is_loopback or settings.allow_unauthenticated_public or settings.api_keys:
         return
     if not is_any_in_force(database):

@@ -71,13 +71,18 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _check_keys(settings: Settings) -> None:
-    """Raises BadInput where anybody could come in from outside, and Unavailable where the database does not say."""
+    """Raises BadInput where nobody could come in from outside, for want of a key."""
+    from contextlib import suppress
+
     from services.api.keyring import refuse_public_and_open
+    from services.domain.errors import Unavailable
     from services.store.database import close, open_database
 
     database = open_database(settings.database_url.get_secret_value())
     try:
-        refuse_public_and_open(settings, database)
+        # Without its database it starts all the same, and lets nobody in before that is back.
+        with suppress(Unavailable):
+            refuse_public_and_open(settings, database)
     finally:
         close(database)
 

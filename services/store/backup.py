@@ -185,7 +185,12 @@ def _make_ready(connection: Connection, revision: str) -> None:
     if there is None:
         command.upgrade(migration_config(connection), revision)
         return
-    held = [table.name for table in _tables() if connection.scalar(select(func.count()).select_from(table))]
+    made = _columns_there(connection)
+    held = [
+        table.name
+        for table in _tables()
+        if table.name in made and connection.scalar(select(func.count()).select_from(table))
+    ]
     if there != revision or held:
         found = f"holds {', '.join(held)}" if held else f"is of schema {there}, and the backup of {revision}"
         problem = Problem("database_url", f"the database {found}", "name a new one, which is made ready here")

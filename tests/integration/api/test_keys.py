@@ -19,7 +19,7 @@ from services.api.app import create_app
 from services.cli.keys import ROLES
 from services.cli.main import main
 from services.domain.errors import Unavailable
-from services.domain.key import Role
+from services.domain.key import Role, draw_key
 from services.settings import Settings
 from services.store.database import Database
 from services.store.jobs import list_jobs
@@ -142,6 +142,15 @@ def test_beyond_loopback_wants_a_key_in_force(
     with running_service(database_url, tmp_path / "state", "--api-only", settings=settings) as service:
         assert service.client.get("/v1/runs").status_code == 401
         assert service.client.get("/v1/runs", headers=bearer(text)).status_code == 200
+
+
+def test_beyond_loopback_nobody_is_let_in_while_the_database_is_away() -> None:
+    gone = Settings(host="0.0.0.0", database_url="postgresql://nobody@127.0.0.1:1/none")
+    with TestClient(create_app(gone), base_url="http://bench.example") as client:
+        assert client.get("/healthz").status_code == 200
+        for path in ("/v1/engines", "/metrics", "/openapi.json", "/nothing"):
+            assert client.get(path).status_code == 401, path
+            assert client.get(path, headers=bearer(draw_key()[1])).status_code == 503, path
 
 
 def test_keys_of_the_environment_go_on_doing_everything(opened: Callable[..., TestClient], database: Database) -> None:

@@ -284,6 +284,19 @@ def test_a_database_with_something_in_it_is_not_written_over(
         close(other)
 
 
+def test_a_database_of_an_older_version_is_not_filled(
+    database: Database, others: dict[str, str], tmp_path: Path
+) -> None:
+    write_backup(database, tmp_path / "whole")
+    for url in others.values():
+        other = open_database(url)
+        with other.write() as connection:
+            command.upgrade(migration_config(connection), "0001")
+        with pytest.raises(Conflict, match="is of schema 0001, and the backup of "):
+            restore_backup(other, tmp_path / "whole")
+        close(other)
+
+
 def test_a_file_that_cannot_be_written_leaves_none_behind(database: Database, tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
     with pytest.raises(OSError, match="taken"):
