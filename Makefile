@@ -18,7 +18,8 @@ demo: install ## the main job on simulated engines, over HTTP, in one command (J
 	$(BIN)/enginebench demo $(if $(JSON),--json $(JSON))
 
 test: dev ## every test that needs only pip: SQLite and a real Postgres it starts itself
-	$(BIN)/pytest
+	$(BIN)/pytest -m "not alone" -n 2 --dist worksteal tests/acceptance tests/integration tests/unit
+	$(BIN)/pytest -m alone
 
 test-engines: dev ## the same code against real servers on CPU: mlx-lm, transformers serve, vLLM
 	$(BIN)/python tests/engines/install.py

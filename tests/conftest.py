@@ -12,6 +12,31 @@ from services.store.database import Database, close, migrate, open_database
 from tests.fakes.postgres import PostgresServer, postgres_server
 
 
+#: What measures, or holds a machine's faults apart from an engine's: two of these at once would spoil each other.
+ALONE = (
+    "acceptance/test_demo.py",
+    "acceptance/test_fair_turns.py",
+    "acceptance/test_faults.py",
+    "acceptance/test_mission.py",
+    "acceptance/test_starts.py",
+    "acceptance/test_sweep_and_search.py",
+    "integration/arrivals",
+    "integration/engines",
+    "integration/load",
+    "integration/test_known_answer.py",
+    "integration/test_runner.py",
+    "integration/validity",
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks them, so that `make test` runs them one at a time, and the others two at a time."""
+    for item in items:
+        if any(item.path.is_relative_to(Path(__file__).parent / place) for place in ALONE):
+            item.add_marker("alone")
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """A real Postgres. Where it cannot start, the tests that need it fail."""
