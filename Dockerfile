@@ -13,6 +13,9 @@ COPY services services
 COPY migrations migrations
 RUN pip --python /venv/bin/python install --no-compile --no-deps --no-build-isolation . \
  && pip --python /venv/bin/python uninstall -y hatchling editables pathspec pluggy trove-classifiers \
+ # What rich colours code and sets Markdown with, of which nothing here shows any, and the packages' own tests: 13 MB.
+ && pip --python /venv/bin/python uninstall -y pygments markdown-it-py mdurl \
+ && find /venv/lib -type d \( -name tests -o -name testing \) -prune -exec rm -r {} + \
  # The root is read-only where it runs, so bytecode comes along, named by hash and not by a stamp of this build.
  && python -m compileall -q --invalidation-mode unchecked-hash /venv/lib
 

@@ -418,6 +418,31 @@ def test_the_image_is_made_from_the_lock_and_runs_as_nobody_in_particular() -> N
     assert context.startswith("*\n"), "nothing goes into the context unless it is named"
 
 
+def test_what_the_image_leaves_out_of_the_lock_is_not_missed() -> None:
+    """Every module of ours is imported, and a table printed, where none of it can be."""
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    left_out = " ".join(re.findall(r"uninstall -y ([a-z -]+)", dockerfile)).split()
+    modules = {"markdown-it-py": "markdown_it", "trove-classifiers": "trove_classifiers"}
+    gone = [modules.get(name, name) for name in left_out]
+    assert "pygments" in gone
+    program = f"""
+import importlib, pkgutil, sys
+gone = {gone!r}
+for name in [*gone, "sqlalchemy.testing", "alembic.testing", "fsspec.tests"]:
+    sys.modules[name] = None
+import bench_runner, engines, migrations, services
+for package in (engines, bench_runner, services):
+    for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if not found.name.endswith("__main__"):
+            importlib.import_module(found.name)
+from services.cli.service import print_table
+print_table("t", ("a", "tokens/s"), [("x", 1)])
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "tokens/s" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("words", "healthy"),
     [
