@@ -1,6 +1,7 @@
 """Like is compared with like, along one declared axis; else "not comparable" with the fields that differ. Pure.
 
-Only VALID runs are compared. Each run is one sample: sides are medians over their runs, the first side is the baseline.
+Only VALID runs are compared. Each run is one sample, or each start of an engine where runs are bursts of starts: sides
+are medians over their samples, the first side is the baseline.
 """
 
 from __future__ import annotations
@@ -15,14 +16,15 @@ from bench_runner.errors import SpecError
 from bench_runner.fairness import Asymmetry, told_apart, treatment
 from bench_runner.likeness import AXES, Fields, axis_value, fields_of
 from bench_runner.measure.metrics import METRICS
+from bench_runner.measure.nesting import start_of
 from bench_runner.measure.repeats import metric_of, spreads_of
 from bench_runner.measure.stats import Spread
 from bench_runner.plan.spec import RunSpec
 from engines.errors import UnknownEngine
 
-#: Runs a side from which ranges that lie apart give a verdict. By chance alone two sides of 3 lie apart in one of 10
+#: Samples a side from which ranges that lie apart give a verdict. By chance alone two sides of 3 lie apart in one of 10
 #: orders, two of 5 in one of 126.
-LEAST_RUNS = 3
+LEAST_SAMPLES = 3
 
 #: What still means something where the model stops when it likes: nothing that divides tokens by the run's time.
 NATURAL_METRICS = {
@@ -64,9 +66,9 @@ class Compared:
     spread: Spread
     #: median ÷ the baseline's median; `None` where that is 0
     ratio: float | None
-    #: the ratio's range, from the extremes of both sides; `None` with one run a side, or a baseline that touches 0
+    #: the ratio's range, from the extremes of both sides; `None` with one sample a side, or a baseline that touches 0
     ratio_range: tuple[float, float] | None
-    #: "better", "same" or "worse" than the baseline; `None` below LEAST_RUNS a side, or where neither way is better
+    #: "better", "same" or "worse" than the baseline; `None` below LEAST_SAMPLES a side, or where neither way is better
     verdict: str | None
 
 
@@ -76,6 +78,8 @@ class Side:
 
     value: str
     runs: tuple[str, ...]
+    #: starts of the engine that the runs were bursts of, which are its samples; `None`: every run is one
+    starts: int | None = None
     #: figure, such as "output_tokens_per_s" or "ttft_s.p50" -> what it was; empty where nothing is comparable
     figures: dict[str, Compared] = field(default_factory=dict)
 
@@ -138,7 +142,11 @@ def compare(results: Sequence[Mapping[str, Any]], axis: str, names: Sequence[str
     if len(groups) < 2:
         notes.append(_nothing_beside(groups, axis, len(left_out)))
     comparable = len(groups) > 1 and not differences
-    sides = _sides(groups) if comparable else tuple(Side(v, tuple(r.name for r in rs)) for v, rs in groups.items())
+    sides = (
+        _sides(groups)
+        if comparable
+        else tuple(Side(v, tuple(r.name for r in rs), _count_starts(rs)) for v, rs in groups.items())
+    )
     apart = _asymmetries(groups)
     return Comparison(axis, comparable, tuple(differences), sides, tuple(left_out), tuple(notes), apart)
 
@@ -206,7 +214,7 @@ def _notes(groups: Mapping[str, Sequence[_Run]], axis: str) -> list[str]:
 
 def _sides(groups: Mapping[str, Sequence[_Run]]) -> tuple[Side, ...]:
     natural = any(run.fields.get("workload.lengths") == "natural" for group in groups.values() for run in group)
-    tables = {value: spreads_of([run.result["summary"] for run in group]) for value, group in groups.items()}
+    tables = {value: _spreads(group) for value, group in groups.items()}
     baseline = next(iter(tables.values()))
     sides = []
     for value, group in groups.items():
@@ -215,8 +223,20 @@ def _sides(groups: Mapping[str, Sequence[_Run]]) -> tuple[Side, ...]:
             for name, one in tables[value].items()
             if name in baseline and (not natural or metric_of(name) in NATURAL_METRICS)
         }
-        sides.append(Side(value, tuple(run.name for run in group), figures))
+        sides.append(Side(value, tuple(run.name for run in group), _count_starts(group), figures))
     return tuple(sides)
+
+
+def _spreads(group: Sequence[_Run]) -> dict[str, Spread]:
+    return spreads_of([run.result["summary"] for run in group], [start_of(run.result) for run in group])
+
+
+def _count_starts(group: Sequence[_Run]) -> int | None:
+    """A run that is no burst of any counts as a start of its own."""
+    starts = [start_of(run.result) for run in group]
+    if all(start is None for start in starts):
+        return None
+    return len({start for start in starts if start is not None}) + starts.count(None)
 
 
 def _compared(name: str, one: Spread, baseline: Spread) -> Compared:
@@ -229,7 +249,7 @@ def _compared(name: str, one: Spread, baseline: Spread) -> Compared:
 
 def _verdict(direction: str, one: Spread, baseline: Spread) -> str | None:
     """Better or worse only where the two ranges do not touch."""
-    if min(one.n, baseline.n) < LEAST_RUNS or direction == "none":
+    if min(one.n, baseline.n) < LEAST_SAMPLES or direction == "none":
         return None
     if one.min <= baseline.max and baseline.min <= one.max:
         return "same"

@@ -51,6 +51,9 @@ class Notebook:
     spec: RunSpec
     started_at: datetime
     environment: dict[str, Any] = field(default_factory=dict)
+    #: which start of its engine it belongs to, as `HeldServer.describe` gives it; `None`: the run had one of its own,
+    #: or its server was there
+    start: dict[str, Any] | None = None
     prompts_digest: str | None = None
     notes: list[str] = field(default_factory=list)
     records: list[RequestRecord] = field(default_factory=list)
@@ -97,7 +100,11 @@ class Notebook:
             workload_digest=digest(self.spec.workload),
             prompts_digest=self.prompts_digest,
             environment=self._storable(
-                {**self.environment, "warmup_output_tokens_per_s": self.warmup_output_tokens_per_s}
+                {
+                    **self.environment,
+                    **({} if self.start is None else {"start": self.start}),
+                    "warmup_output_tokens_per_s": self.warmup_output_tokens_per_s,
+                }
             ),
             summary=summary,
             failures=failures,

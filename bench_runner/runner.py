@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -47,7 +48,7 @@ from engines.errors import (
     UnknownEngine,
 )
 from engines.probe import PROBE_PROMPT
-from engines.target import OpenTarget, Site, open_target
+from engines.target import HeldServer, OpenTarget, Site, open_target
 from engines.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -57,18 +58,19 @@ COUNTER_READS = 5
 COUNTER_PAUSE_S = 0.1
 
 
-def run(spec: RunSpec, *, control: RunControl, site: Site) -> RunOutcome:
+def run(spec: RunSpec, *, control: RunControl, site: Site, held: HeldServer | None = None) -> RunOutcome:
     """Carries out one run. Whatever the target does ends in a RunOutcome, never in an exception.
 
     Args:
         spec: what to run.
         control: steers it from outside: cancel, lease deadline, progress.
         site: this host's secrets, rules and folders.
+        held: keeps an engine that is started for the run up for the next one; `None`: it is stopped with this one.
     """
     notebook = Notebook(spec, utc_now())
     error: RunError | None = None
     try:
-        _carry_out(spec, control, site, notebook)
+        _carry_out(spec, control, site, notebook, held)
     except RunError as raised:
         error = raised
     except EngineError as raised:
@@ -81,17 +83,10 @@ def run(spec: RunSpec, *, control: RunControl, site: Site) -> RunOutcome:
     return notebook.close(error)
 
 
-def _carry_out(spec: RunSpec, control: RunControl, site: Site, notebook: Notebook) -> None:
+def _carry_out(spec: RunSpec, control: RunControl, site: Site, notebook: Notebook, held: HeldServer | None) -> None:
     refuse_impossible(spec)
     control.stage = "opening"
-    with open_target(
-        spec.target,
-        site,
-        should_stop=lambda: control.cancelled,
-        probe_timeout_s=spec.limits.request_timeout_s,
-        overlay=spec.workload.lengths == "overlay",
-        extra=spec.workload.extra_body,
-    ) as target:
+    with _opened(spec, control, site, notebook, held) as target:
         deadline_ns = monotonic_ns() + int(spec.limits.run_timeout_s * 1e9)
         notebook.redact = target.redact
         _check_engine(target)
@@ -104,9 +99,31 @@ def _carry_out(spec: RunSpec, control: RunControl, site: Site, notebook: Noteboo
         notebook.prompts_digest = drawn.digest
         notebook.notes += drawn.notes
         control.stage = "warming"
-        warm_up(batch, notebook)
+        warm_up(batch, notebook, held)
         outcome = _measure(batch, notebook, drawn)
     raise_early_end(outcome)
+
+
+@contextmanager
+def _opened(
+    spec: RunSpec, control: RunControl, site: Site, notebook: Notebook, held: HeldServer | None
+) -> Iterator[OpenTarget]:
+    with ExitStack() as stack:
+        try:
+            target = stack.enter_context(
+                open_target(
+                    spec.target,
+                    site,
+                    should_stop=lambda: control.cancelled,
+                    probe_timeout_s=spec.limits.request_timeout_s,
+                    overlay=spec.workload.lengths == "overlay",
+                    extra=spec.workload.extra_body,
+                    held=held,
+                )
+            )
+        finally:
+            notebook.start = None if held is None else held.describe()
+        yield target
 
 
 def _measure(batch: Batch, notebook: Notebook, drawn: DrawnWorkload) -> LoadOutcome:

@@ -1,10 +1,16 @@
-"""Warm-up: whole batches of the run's own shape, thrown away until the engine is steady."""
+"""Warm-up: whole batches of the run's own shape, thrown away until the engine is steady.
+
+Of an engine that is held up for several bursts, the first burst of a workload warms until it is steady. A later one
+goes on from there: its first batch is held against the last of the burst before, so that one is enough where the engine
+stayed as it was. It is sent all the same, for a card's clocks fall while nothing is asked of it.
+"""
 
 from __future__ import annotations
 
 from bench_runner.batch import Batch, facts_of, raise_early_end
 from bench_runner.measure.summary import summarise
 from bench_runner.outcome import Notebook
+from engines.target import HeldServer
 
 #: Two warm-up batches in a row that differ by no more end an automatic warm-up …
 WARM_AGREEMENT = 0.02
@@ -12,12 +18,24 @@ WARM_AGREEMENT = 0.02
 MOST_WARMUP_BATCHES = 8
 
 
-def warm_up(batch: Batch, notebook: Notebook) -> None:
-    """Throw batches away until two in a row agree, or as many as the workload says. The simulated engine is warm."""
-    wanted = batch.spec.workload.warmup_batches
+def warm_up(batch: Batch, notebook: Notebook, held: HeldServer | None = None) -> None:
+    """Throw batches away until two in a row agree, or as many as the workload says. The simulated engine is warm.
+
+    Args:
+        batch: the run's.
+        notebook: keeps the batches' rates.
+        held: what kept the engine up since it was warm, if anything did; a later burst of it sends one batch where the
+            workload says how many.
+    """
+    workload = batch.spec.workload
+    wanted = workload.warmup_batches
     if wanted == "auto" and batch.target.facts.simulated:
         notebook.notes.append("no warm-up: the simulated engine compiles nothing and has no clocks to raise")
         return
+    warmed = {} if held is None else held.warmed
+    before = warmed.get(workload.name)
+    if wanted != "auto" and workload.name in warmed:
+        wanted = min(wanted, 1)
     rates = notebook.warmup_output_tokens_per_s
     while len(rates) < (MOST_WARMUP_BATCHES if wanted == "auto" else wanted):
         drawn = batch.draw(f"warmup-{len(rates)}")
@@ -29,7 +47,8 @@ def warm_up(batch: Batch, notebook: Notebook) -> None:
         if not summary["successes"]:
             notebook.notes.append(f"warm-up given up: every request of batch {len(rates)} failed")
             return
-        if wanted == "auto" and _agree(rates):
+        warmed[workload.name] = rates[-1]
+        if wanted == "auto" and _agree([before, *rates]):
             return
     if wanted == "auto":
         notebook.notes.append(

@@ -6,12 +6,12 @@ with open_target(spec, site) as target:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from engines.address import check_headers, resolve
+from engines.address import check_headers
 from engines.catalog import find_dialect, find_engine
 from engines.clock import monotonic_ns
 from engines.contract import Dialect, Endpoint, Engine, Failure, FailureKind, Origin
@@ -19,17 +19,18 @@ from engines.control import ControlClient
 from engines.errors import TargetRefused, TargetUnavailable
 from engines.facts import ServerFacts, describe, served_models
 from engines.launch.disclosure import without
+from engines.launch.held import HeldServer
 from engines.probe import PROBE_PROMPT, PROBE_TOKENS, Probe, check_model, probe, wrong_model
 from engines.scrape import scrape
-from engines.site import Secret, Site, bearer_token
-from engines.spec import Attached, Container, Launched, TargetSpec
+from engines.site import Secret, Site
+from engines.spec import Attached, TargetSpec
 from engines.watch import Watch
 
 if TYPE_CHECKING:
     from engines.launch.container import LaunchedContainer
     from engines.launch.process import LaunchedProcess
 
-__all__ = ["OpenTarget", "Secret", "ServerFacts", "Site", "open_target"]
+__all__ = ["HeldServer", "OpenTarget", "Secret", "ServerFacts", "Site", "open_target"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +101,9 @@ def open_target(
     probe_timeout_s: float = 60.0,
     overlay: bool = False,
     extra: Mapping[str, Any] | None = None,
+    held: HeldServer | None = None,
 ) -> Iterator[OpenTarget]:
-    """A target that answered a real generation; one that was started for it is stopped again on leaving.
+    """A target that answered a real generation; one that was started for it is stopped again on leaving, or stays held.
 
     Args:
         spec: what to open.
@@ -110,6 +112,7 @@ def open_target(
         probe_timeout_s: longest wait for an attached server's one short generation.
         overlay: launch with a model folder whose end-of-sequence id is never sampled; a container has to have one.
         extra: the workload's own body fields; the probe sends them as a run would.
+        held: keeps the server up for the next target; `None`: nobody does.
 
     Raises:
         UnknownEngine: no such engine, or it lacks the endpoint.
@@ -125,12 +128,12 @@ def open_target(
     if overlay and isinstance(spec.reach, Attached):
         raise TargetRefused("the overlay protocol needs a launched server: set reach.kind to process", field="reach")
     with ExitStack() as stack:
-        server = _bring_up(spec, site, engine, overlay, should_stop, stack)
-        client = stack.enter_context(ControlClient(server.origin))
-        with _redacting(server.secrets):
-            if server.process is None:
-                model, startup_s = spec.model, None
-                seen = _probe_attached(client, engine, endpoint, dialect, model, probe_timeout_s, should_stop, extra)
+        held = held or stack.enter_context(HeldServer())
+        with held.opening(spec, site, engine, overlay, should_stop) as server, _redacting(server.secrets):
+            client = stack.enter_context(ControlClient(server.origin))
+            if server.process is None or held.opened:
+                model = held.model or spec.model
+                seen = _probe_running(client, engine, endpoint, dialect, model, probe_timeout_s, should_stop, extra)
             else:
                 from engines.launch.ready import await_generation
 
@@ -145,8 +148,9 @@ def open_target(
                     should_stop=should_stop,
                     extra=extra,
                 )
-                startup_s = (monotonic_ns() - server.process.started_ns) / 1e9
-            facts = _facts(client, engine, model, seen, startup_s, server.flags)
+                held.startup_s = (monotonic_ns() - server.process.started_ns) / 1e9
+            held.model = model
+            facts = _facts(client, engine, model, seen, held.startup_s, server.flags)
             facts.info.update(server.made_of)
             check_model(model, seen.completion.model, _model_told(facts))
             if Endpoint.NATIVE in engine.dialects:
@@ -166,50 +170,7 @@ def open_target(
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Server:
-    """Where a target is; one that was started for it may not be listening yet."""
-
-    origin: Origin
-    #: what it may know its model as
-    names: Sequence[str]
-    #: `None`: attached
-    process: LaunchedProcess | LaunchedContainer | None = None
-    ready_timeout_s: float = 0.0
-    flags: tuple[str, ...] = ()
-    #: its bearer token, where it has one; a container's keys
-    secrets: tuple[str, ...] = ()
-    #: the container and image it runs in
-    made_of: Mapping[str, Any] = field(default_factory=dict)
-
-
-def _bring_up(
-    spec: TargetSpec,
-    site: Site,
-    engine: Engine,
-    overlay: bool,
-    should_stop: Callable[[], bool],
-    stack: ExitStack,
-) -> _Server:
-    """Finds the server, or starts it; what was started ends with the stack."""
-    match spec.reach:
-        case Attached() as reach:
-            token = bearer_token(reach, site)
-            bearer = {} if token is None else {"authorization": f"Bearer {token}"}
-            origin = resolve(reach.url, site.address_policy, spec.headers | bearer)
-            return _Server(origin, [spec.model], flags=spec.flags, secrets=() if token is None else (token,))
-        case Launched() as reach:
-            folder = _model_folder(reach, overlay, site, stack)
-            process, origin = _launch(spec, reach, engine, site, folder, stack)
-            names = list(dict.fromkeys((folder, spec.model)))
-            return _Server(origin, names, process, reach.ready_timeout_s, reach.args)
-        case Container() as reach:
-            container, origin = _start_container(spec, reach, site, overlay, should_stop, stack)
-            patience_s, secrets, made_of = reach.ready_timeout_s, container.secrets, container.info
-            return _Server(origin, [spec.model], container, patience_s, container.flags, secrets, made_of)
-
-
-def _probe_attached(
+def _probe_running(
     client: ControlClient,
     engine: Engine,
     endpoint: Endpoint,
@@ -227,43 +188,6 @@ def _probe_attached(
     except TargetUnavailable as error:
         refused = error.failure is not None and error.failure.status in (400, 404, 422)
         raise (wrong_model(error, model, served_models(client)) if refused else error) from None
-
-
-def _model_folder(reach: Launched, overlay: bool, site: Site, stack: ExitStack) -> str:
-    """The model to launch: as the spec names it, or an overlay of it that lives as long as the target."""
-    if not overlay:
-        return reach.model_path
-    from engines.launch.overlay import overlaid
-
-    return str(stack.enter_context(overlaid(reach.model_path, site.state_dir)))
-
-
-def _launch(
-    spec: TargetSpec, reach: Launched, engine: Engine, site: Site, folder: str, stack: ExitStack
-) -> tuple[LaunchedProcess, Origin]:
-    """A started process and where it will listen."""
-    if not site.allow_launch:
-        raise TargetRefused(
-            "this service does not launch engines; attach to a running server, or allow launching in its settings",
-            field="reach.kind",
-        )
-    from engines.launch.process import launch
-
-    secrets = [secret.value for secret in site.secrets.values()]
-    process = stack.enter_context(launch(engine, reach, site.state_dir, secrets=secrets, model_path=folder))
-    return process, Origin("http", "127.0.0.1", process.port, "", "127.0.0.1", dict(spec.headers))
-
-
-def _start_container(
-    spec: TargetSpec, reach: Container, site: Site, overlay: bool, should_stop: Callable[[], bool], stack: ExitStack
-) -> tuple[LaunchedContainer, Origin]:
-    """A started container, alone on what it occupies, and where it listens."""
-    from engines.launch.container import await_address, run_container
-
-    turn = run_container(reach, site.docker_url, site.containers, site.state_dir, holds=spec.cards, overlay=overlay)
-    container = stack.enter_context(turn)
-    origin = await_address(container, lambda: resolve(reach.url, site.address_policy, spec.headers), should_stop)
-    return container, origin
 
 
 def _facts(

@@ -1,4 +1,4 @@
-"""Several Summaries of the same work to one Spread for each figure. Every repeat is one sample. Pure."""
+"""Several Summaries of the same work to one Spread for each figure. Every repeat, or start, is one sample. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench_runner.measure.metrics import METRICS
-from bench_runner.measure.stats import PERCENTILES, Spread, spread
+from bench_runner.measure.nesting import spread_over
+from bench_runner.measure.stats import PERCENTILES, Spread
 
 #: Figures taken of a distribution, each under "metric.figure".
 FIGURES = ("mean", *PERCENTILES)
@@ -30,13 +31,20 @@ def figures_of(summary: Mapping[str, Any]) -> dict[str, float]:
     return found
 
 
-def spreads_of(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Spread]:
-    """Median and spread of each figure over repeats; only figures that every repeat gave."""
+def spreads_of(summaries: Sequence[Mapping[str, Any]], starts: Sequence[str | None] | None = None) -> dict[str, Spread]:
+    """Median and spread of each figure over repeats; only figures that every repeat gave.
+
+    Args:
+        summaries: one a run.
+        starts: the start of the engine that each was a burst of, `None` for a run that is a sample of its own;
+            `None`: all are.
+    """
     tables = [figures_of(summary) for summary in summaries]
     if not tables:
         return {}
+    of_runs = [None] * len(tables) if starts is None else starts
     shared = [name for name in tables[0] if all(name in table for table in tables)]
-    found = {name: spread([table[name] for table in tables]) for name in shared}
+    found = {name: spread_over([table[name] for table in tables], of_runs) for name in shared}
     return {name: one for name, one in found.items() if one is not None}
 
 

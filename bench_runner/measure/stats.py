@@ -79,14 +79,21 @@ def _stddev(values: Sequence[float]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """One number over the repeats of a run: every repeat is one sample."""
+    """One number over the repeats of a run: every repeat is one sample, or every start of the engine (`nested`)."""
 
+    #: samples
     n: int
     median: float
     min: float
     max: float
-    #: (max - min) ÷ 2 ÷ |median|, the "±" beside the median; `None` for one repeat or a median of 0
+    #: (max - min) ÷ 2 ÷ |median|, the "±" beside the median; `None` for one sample or a median of 0
     relative: float | None
+    #: runs behind the samples, where a sample is the median of a start's bursts; `None`: every run is a sample
+    bursts: int | None = None
+    #: the same "±" among the bursts of one start, the median over starts; `None`: no start has two
+    relative_within: float | None = None
+    #: 95 % confidence interval for the mean of starts; `None`: every run is a sample, or there is one start
+    interval: tuple[float, float] | None = None
 
 
 def spread(values: Sequence[float]) -> Spread | None:

@@ -1,11 +1,11 @@
-"""A job's runs summarised over repeats: one cell for each target × workload. Pure."""
+"""A job's runs summarised over repeats, or bursts nested in starts: one cell for each target × workload. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bench_runner.measure.stats import spread
-from services.api.schemas import CellOut, SpreadOut
+from bench_runner.measure.nesting import spread_over
+from services.api.schemas import CellOut, SpreadOut, StartOut
 from services.store.rows import ENDED, Run, RunMetrics, RunStatus
 
 METRICS = tuple(RunMetrics.__dataclass_fields__)
@@ -34,7 +34,6 @@ def _summarise(cell: Sequence[Run], figures: Mapping[str, Mapping[str, float]]) 
     excluded = sum(run.excluded_at is not None for run in cell)
     basis = valid or completed
     told = {run.simulated for run in cell if run.simulated is not None}
-    tables = [figures[run.id] for run in basis if run.id in figures]
     return CellOut(
         target=first.target,
         workload=first.workload,
@@ -49,21 +48,45 @@ def _summarise(cell: Sequence[Run], figures: Mapping[str, Mapping[str, float]]) 
         ended=sum(run.status in ENDED for run in cell),
         valid=len(valid),
         excluded=excluded,
+        starts=_starts(cell, basis),
         rankable=0 < len(valid) == len(cell) - excluded,
         basis="valid" if valid else "not valid",
-        metrics=_hot_metrics([run.metrics for run in basis]),
-        figures=_shared_figures(tables),
+        metrics=_hot_metrics(basis),
+        figures=_shared_figures([run for run in basis if run.id in figures], figures),
     )
 
 
-def _shared_figures(tables: Sequence[Mapping[str, float]]) -> dict[str, SpreadOut]:
+def _starts(cell: Sequence[Run], basis: Sequence[Run]) -> list[StartOut]:
+    """The starts that its runs were really carried out in, by the job's order."""
+    starts: dict[str, list[Run]] = {}
+    for run in sorted(cell, key=lambda run: (run.started_at is None, run.started_at or run.created_at)):
+        if run.start_id is not None:
+            starts.setdefault(run.start_id, []).append(run)
+    return [
+        StartOut(
+            id=name,
+            number=bursts[0].start,
+            runs=[run.id for run in bursts],
+            valid=sum(run.status == RunStatus.COMPLETED and run.is_ranked for run in bursts),
+            metrics=_hot_metrics([run for run in bursts if run in basis], alone=True),
+        )
+        for name, bursts in starts.items()
+    ]
+
+
+def _shared_figures(runs: Sequence[Run], figures: Mapping[str, Mapping[str, float]]) -> dict[str, SpreadOut]:
     """Median and spread of each figure that every run gave."""
+    tables = [figures[run.id] for run in runs]
+    starts = [run.start_id for run in runs]
     shared = [name for name in tables[0] if all(name in table for table in tables)] if tables else []
-    found = {name: spread([table[name] for table in tables]) for name in shared}
+    found = {name: spread_over([table[name] for table in tables], starts) for name in shared}
     return {name: SpreadOut.model_validate(one) for name, one in found.items() if one is not None}
 
 
-def _hot_metrics(metrics: Sequence[RunMetrics]) -> dict[str, SpreadOut]:
-    """Median and spread of each metric that at least one run gave."""
-    found = {name: spread([float(v) for m in metrics if (v := getattr(m, name)) is not None]) for name in METRICS}
+def _hot_metrics(runs: Sequence[Run], *, alone: bool = False) -> dict[str, SpreadOut]:
+    """Median and spread of each metric that at least one run gave. `alone`: of one start, whose bursts are samples."""
+    found = {}
+    for name in METRICS:
+        told = [(float(v), run.start_id) for run in runs if (v := getattr(run.metrics, name)) is not None]
+        found[name] = spread_over([value for value, _ in told], [None if alone else start for _, start in told])
     return {name: SpreadOut.model_validate(one) for name, one in found.items() if one is not None}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench_runner.measure.stats import MINIMUM_SAMPLES, spread
+from bench_runner.measure.nesting import spread_over
+from bench_runner.measure.stats import MINIMUM_SAMPLES
 from services.api.schemas import CurveOut, CurvePointOut, LeftOutOut, SeriesOut, SpreadOut
 from services.store.rows import ENDED, Run
 
@@ -81,10 +82,13 @@ def _point(
     reasons: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> CurvePointOut:
     valid = [run for run in runs if run.is_ranked and run.id in figures]
-    tables = [figures[run.id] for run in valid]
+    tables = [(figures[run.id], run.start_id) for run in valid]
     fewest = min((run.metrics.successes or 0 for run in valid), default=0)
     told = {run.simulated for run in runs if run.simulated is not None}
-    spreads = {name: _spread([t[figure] for t in tables if figure in t]) for name, figure in FIGURES.items()}
+    spreads = {
+        name: _spread([(table[figure], start) for table, start in tables if figure in table])
+        for name, figure in FIGURES.items()
+    }
     return CurvePointOut(
         value=value,
         workload=runs[0].workload,
@@ -98,8 +102,8 @@ def _point(
     )
 
 
-def _spread(values: Sequence[float]) -> SpreadOut | None:
-    found = spread(values)
+def _spread(told: Sequence[tuple[float, str | None]]) -> SpreadOut | None:
+    found = spread_over([value for value, _ in told], [start for _, start in told])
     return None if found is None else SpreadOut.model_validate(found)
 
 

@@ -89,6 +89,11 @@ class RunOut(Answer):
     engine_version: str | None = Field(description="as the engine said; null: it did not, or there is no result yet")
     excluded_at: datetime | None = Field(description="when a person left it out of rankings; null: nobody did")
     excluded_note: str | None = Field(description="why it was left out")
+    start: int | None = Field(description="which start of its target the job wants it in, from 0; null: no starts")
+    burst: int | None = Field(description="which burst of its target × workload it is in that start, from 0")
+    start_id: str | None = Field(
+        description="names the start of the engine that it was really carried out in; null: no starts, or no result yet"
+    )
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
@@ -145,6 +150,9 @@ class RunState(Answer):
     workload: str
     point: float | None = Field(description="where on the axis of the job's sweep or search; null: it has neither")
     repeat: int
+    start: int | None = Field(description="which start of its target the job wants it in, from 0; null: no starts")
+    burst: int | None = Field(description="which burst of its target × workload it is in that start, from 0")
+    start_id: str | None = Field(description="names the start that it was really carried out in")
     status: str
     validity: str | None
     reason_codes: list[str]
@@ -153,13 +161,33 @@ class RunState(Answer):
 
 
 class SpreadOut(Answer):
-    """One metric over the repeats of a cell; every repeat is one sample."""
+    """One metric over the repeats of a cell: every repeat is one sample, or every start of the engine."""
 
-    n: int = Field(description="repeats that gave it")
-    median: float
+    n: int = Field(description="samples that gave it: repeats, or starts")
+    median: float = Field(description="over samples; a start's value is the median of its bursts")
     min: float
     max: float
-    relative: float | None = Field(description="half the range over the median; null for one repeat")
+    relative: float | None = Field(description="half the range over the median; null for one sample")
+    bursts: int | None = Field(description="bursts behind the starts; null: no starts, every run is a sample")
+    relative_within: float | None = Field(
+        description="the same among the bursts of one start, the median over starts; null: no start has two"
+    )
+    interval: tuple[float, float] | None = Field(
+        description="95 % confidence interval for the mean of starts, by Student's t with starts - 1 degrees of "
+        "freedom; null: no starts, or one"
+    )
+
+
+class StartOut(Answer):
+    """One start of an engine, and what its bursts of one workload gave."""
+
+    id: str = Field(description="as the runs' start_id")
+    number: int | None = Field(
+        description="which of the target's starts the job had asked for, from 0; two of one number: it was cut short"
+    )
+    runs: list[str] = Field(description="ids of its bursts, in their order")
+    valid: int = Field(description="bursts that count: VALID, and left out by nobody")
+    metrics: dict[str, SpreadOut] = Field(description="over its bursts; those on which the cell's own rest")
 
 
 class CellOut(Answer):
@@ -177,6 +205,9 @@ class CellOut(Answer):
     ended: int
     valid: int = Field(description="repeats that count: VALID, and left out by nobody")
     excluded: int = Field(description="repeats that a person left out of rankings")
+    starts: list[StartOut] = Field(
+        description="starts of the engine as they were, the first one first; empty: the job has none, or no result yet"
+    )
     rankable: bool = Field(description="every repeat that nobody left out ended and is VALID, and there is one")
     basis: str = Field(description='"valid": metrics over VALID runs; "not valid": none is, so over all results')
     metrics: dict[str, SpreadOut] = Field(description="hot metric, as a run's `metrics` name it -> median and spread")
@@ -243,9 +274,13 @@ class StepOut(Answer):
     workload: str
     point: float | None
     repeat: int
+    start: int | None = Field(description="which start of its target it is in, from 0; null: no starts")
+    burst: int | None = Field(description="which burst of its target × workload it is in that start, from 0")
     requests: int = Field(description="of the load, warm-up left out")
     resources: list[str] = Field(description="what it holds for itself meanwhile")
-    starts: str | None = Field(description="what is started for it and stopped after it; null: the server is there")
+    starts: str | None = Field(
+        description="what is started for it, and stopped after it or after the last burst of its start; null: it is up"
+    )
     waits_for: int | None = Field(description="position of the run that gives its output lengths")
     words: str
 

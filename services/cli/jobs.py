@@ -53,6 +53,8 @@ def _add_job(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     job.add_argument("--target", action="append", default=[], metavar="NAME", help="a stored target; repeatable")
     job.add_argument("--workload", action="append", default=[], metavar="PRESET|FILE.yaml", help="repeatable")
     job.add_argument("--repeats", type=int, metavar="N")
+    job.add_argument("--starts", type=int, metavar="N", help="start each engine N times, A B B A, for --bursts runs")
+    job.add_argument("--bursts", type=int, metavar="N", help="runs of each workload in a start (default: 5, 3 starts)")
     job.add_argument("--order", choices=("interleaved", "grouped", "abba"))
     job.add_argument("--name", metavar="TEXT")
     job.add_argument("--label", action="append", default=[], metavar="NAME=VALUE")
@@ -120,6 +122,9 @@ def _job_body(arguments: argparse.Namespace) -> dict[str, Any]:
     for name in ("repeats", "order", "name", "priority", "seed"):
         if getattr(arguments, name) is not None:
             body[name] = getattr(arguments, name)
+    said = {"count": arguments.starts, "bursts": arguments.bursts}
+    if starts := {name: value for name, value in said.items() if value is not None}:
+        body["starts"] = {**(body.get("starts") or {}), **starts}
     body |= axis_of(arguments)
     if not body.get("targets") or not body.get("workloads"):
         raise Refused("a job needs targets and workloads: give a FILE, or --target and --workload")
@@ -260,7 +265,7 @@ def progress_line(job_id: str, data: dict[str, Any]) -> str:
 
 
 def print_job(job: dict[str, Any]) -> None:
-    """The job's cells over their repeats, then what went wrong."""
+    """The job's cells over their repeats or starts, then what went wrong."""
     title = f"job {job['id']} {job['name']}: {job['status']}, {_counts(job['counts'])}"
     columns = ("target", "workload", "valid", "input tok/s", "output tok/s", "± tok/s", "duration s", "TTFT p50 ms")
     rows = []
@@ -280,6 +285,7 @@ def print_job(job: dict[str, Any]) -> None:
             )
         )
     print_table(title, columns, rows)
+    _print_starts(job["cells"])
     for search in job["searches"]:
         print_search(search)
     for run in job["runs"]:
@@ -287,3 +293,32 @@ def print_job(job: dict[str, Any]) -> None:
             why = run["error"] or ", ".join(run["reason_codes"])
             print(f"run {run['id']} ({run['target']} × {run['workload']}): {run['validity'] or run['status']}: {why}")
     _print_asymmetries(job)
+
+
+def _print_starts(cells: list[dict[str, Any]]) -> None:
+    """Output tokens a second by start: what the starts differ by, and what the bursts of one do."""
+    rows = []
+    for cell in cells:
+        if not cell["starts"]:
+            continue
+        told = [start["metrics"].get("output_tokens_per_s", {}).get("median") for start in cell["starts"]]
+        over = cell["metrics"].get("output_tokens_per_s", {})
+        interval = over.get("interval")
+        rows.append(
+            (
+                cell["target"],
+                cell["workload"],
+                f"{over.get('n', 0)} × {shown((over.get('bursts') or 0) / (over.get('n') or 1), 1)}",
+                "  ".join(shown(one) or "-" for one in told),
+                _percent(over.get("relative")),
+                _percent(over.get("relative_within")),
+                None if interval is None else f"{shown(interval[0])} to {shown(interval[1])}",
+            )
+        )
+    if rows:
+        columns = ("target", "workload", "starts × bursts", "tok/s of each start", "± starts", "± in one", "95 %")
+        print_table("output tok/s by start of the engine; the starts are the samples", columns, rows)
+
+
+def _percent(ratio: float | None) -> str | None:
+    return None if ratio is None else f"{ratio:.1%}"

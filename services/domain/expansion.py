@@ -1,4 +1,4 @@
-"""Job -> runs: targets × workloads (× points of a sweep) × repeats, in the order asked for. Pure.
+"""Job -> runs: targets × workloads (× points of a sweep) × repeats or bursts of starts, in the order asked for. Pure.
 
 Of a search only the first run of each target × workload is known; each run's end asks for the next.
 """
@@ -63,15 +63,7 @@ def expand(
     """
     arms = resolve_arms(job, stored)
     workloads = points_of(job, resolve_workloads(job, presets))
-    total = len(arms) * len(workloads) * job.repeats
-    if total > MOST_RUNS:
-        raise BadInput(
-            Problem(
-                "repeats",
-                f"{len(arms)} targets × {len(workloads)} workloads × {job.repeats} repeats are {total} runs",
-                f"ask for at most {MOST_RUNS} runs in one job",
-            )
-        )
+    _check_count(job, len(arms), len(workloads))
     _check_size(job, arms, [workload.spec for workload in workloads])
     held = {arm.name: occupied_resources(arm.spec, lookup) for arm in arms}
     givers = {w.spec.name: _length_giver(w.spec, arms, stops_early) for w in workloads}
@@ -97,6 +89,8 @@ def expand(
             lengths_from=_lengths_from(givers[workload.spec.name], arm, workload.spec, repeat, positions),
             series=workload.series,
             point=workload.point,
+            start=None if job.starts is None else repeat // job.starts.bursts,
+            burst=None if job.starts is None else repeat % job.starts.bursts,
         )
         for position, (arm, workload, repeat) in enumerate(cells)
     )
@@ -162,11 +156,25 @@ def _search_problems(job: JobSpec, search: Search, workloads: Sequence[WorkloadS
             yield Problem(f"workloads.{at}.lengths", problem, "use ignore-eos, overlay or natural")
 
 
+def _check_count(job: JobSpec, arms: int, workloads: int) -> None:
+    total = arms * workloads * job.rounds
+    if total > MOST_RUNS:
+        starts = job.starts
+        times = f"{job.repeats} repeats" if starts is None else f"{starts.count} starts × {starts.bursts} bursts"
+        raise BadInput(
+            Problem(
+                "repeats" if starts is None else "starts",
+                f"{arms} targets × {workloads} workloads × {times} are {total} runs",
+                f"ask for at most {MOST_RUNS} runs in one job",
+            )
+        )
+
+
 def _check_size(job: JobSpec, arms: Sequence[Arm], workloads: Sequence[WorkloadSpec]) -> None:
     """Raises BadInput where the specs of all runs are more than a database should be given at once."""
     arm_bytes = sum(len(arm.spec.model_dump_json().encode()) for arm in arms)
     workload_bytes = sum(len(workload.model_dump_json().encode()) for workload in workloads)
-    whole = job.repeats * (len(workloads) * arm_bytes + len(arms) * workload_bytes)
+    whole = job.rounds * (len(workloads) * arm_bytes + len(arms) * workload_bytes)
     if whole > MOST_SPEC_BYTES:
         longest = max(range(len(workloads)), key=lambda at: len(workloads[at].model_dump_json()))
         raise BadInput(
@@ -181,6 +189,14 @@ def _check_size(job: JobSpec, arms: Sequence[Arm], workloads: Sequence[WorkloadS
 def _cells_in_order(
     job: JobSpec, arms: tuple[Arm, ...], workloads: tuple[PointWorkload, ...]
 ) -> Iterator[tuple[Arm, PointWorkload, int]]:
+    """Each cell's repeats count through all its starts, so that no two of its runs draw the same prompts."""
+    if job.starts is not None:
+        for arm, start, backwards in _starts_in_order(job, job.starts.count, arms):
+            first = start * job.starts.bursts
+            for workload in reversed(workloads) if backwards else workloads:
+                for burst in range(job.starts.bursts):
+                    yield arm, workload, first + burst
+        return
     match job.order:
         case "grouped":
             for arm in arms:
@@ -193,6 +209,16 @@ def _cells_in_order(
                 for workload in workloads:
                     for arm in reversed(arms) if backwards else arms:
                         yield arm, workload, repeat
+
+
+def _starts_in_order(job: JobSpec, count: int, arms: tuple[Arm, ...]) -> Iterator[tuple[Arm, int, bool]]:
+    """Each arm's starts, and whether the round they are in goes backwards."""
+    if job.order == "grouped":
+        yield from ((arm, start, False) for arm in arms for start in range(count))
+        return
+    for start in range(count):
+        backwards = job.order == "abba" and start % 2 == 1
+        yield from ((arm, start, backwards) for arm in (reversed(arms) if backwards else arms))
 
 
 def _length_giver(

@@ -31,6 +31,26 @@ JOB_EXAMPLE: dict[str, Any] = {
 }
 
 
+class Starts(Spec):
+    """An engine is started, warmed until steady, measured for several bursts, stopped: so often for each target.
+
+    A burst is one run of a workload (at one point of a sweep); all workloads of the job are carried out in each start,
+    `bursts` times each. What stands between two starts of one engine (its compilation, its memory's layout, the card's
+    heat) is in none of the bursts of one start, so starts are the samples that intervals rest on, and bursts are nested
+    in them.
+
+    A server that is attached is not started: its blocks are consecutive runs that nobody else comes between.
+    A burst that is not completed ends its start: the bursts left go on in a fresh one, which is told apart.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"count": 3, "bursts": 5}]})
+
+    count: Annotated[int, Field(ge=1, le=100), PLAIN] = Field(default=3, description="starts of each target")
+    bursts: Annotated[int, Field(ge=1, le=100), PLAIN] = Field(
+        default=5, description="runs of each workload in one start, warm-up left out"
+    )
+
+
 class TargetArm(Spec):
     """A stored target with other flags, as an arm of its own. What is left out is the stored target's."""
 
@@ -97,7 +117,12 @@ def _is_none(value: object) -> bool:
 
 
 class JobSpec(Spec):
-    """Targets × workloads × repeats, as one person asks for it; along an axis where there is a sweep or a search."""
+    """Targets × workloads × repeats, as one person asks for it; along an axis where there is a sweep or a search.
+
+    Without `starts`, an engine that the worker starts is started for each single run: `repeats` of them a cell. With
+    `starts`, its runs are bursts of fewer starts, which is what engines that take long to start are compared by:
+    `{}` asks for 3 starts of 5 bursts a target, in the order A B B A.
+    """
 
     model_config = ConfigDict(json_schema_extra={"examples": [JOB_EXAMPLE, SWEEP_EXAMPLE, SEARCH_JOB_EXAMPLE]})
 
@@ -105,8 +130,11 @@ class JobSpec(Spec):
     targets: Annotated[tuple[TargetChoice, ...], Field(min_length=1, max_length=100)]
     workloads: Annotated[tuple[WorkloadChoice, ...], Field(min_length=1, max_length=100)]
     repeats: Annotated[int, Field(ge=1, le=1000), PLAIN] = 1
+    #: blocks in place of `repeats`: `{}` is 3 starts of 5 bursts for each target; `null`: each run is started alone
+    starts: Starts | None = Field(default=None, exclude_if=_is_none)
     #: "interleaved": all cells once, then all again, so that drift favours nobody; "abba": the same, every other
-    #: round backwards; "grouped": all repeats of a cell in a row
+    #: round backwards; "grouped": all repeats of a cell in a row. With `starts`, it is the order of the starts, and
+    #: "abba" where none is given
     order: Literal["interleaved", "grouped", "abba"] = "interleaved"
     labels: Annotated[dict[LabelName, Label], Field(max_length=50)] = Field(default_factory=dict)
     #: higher is claimed first
@@ -126,10 +154,26 @@ class JobSpec(Spec):
     #: the highest concurrency or rate that meets an SLO: each run asks for the next
     search: Search | None = Field(default=None, exclude_if=_is_none)
 
+    @property
+    def rounds(self) -> int:
+        """Runs of each cell: repeats, or the bursts of all its starts; of a search, of its first run."""
+        return self.repeats if self.starts is None else self.starts.count * self.starts.bursts
+
+    @model_validator(mode="before")
+    @classmethod
+    def _alternates_starts(cls, value: object) -> object:
+        if isinstance(value, dict) and value.get("starts") is not None:
+            return {"order": "abba", **value}
+        return value
+
     @model_validator(mode="after")
     def _goes_one_way(self) -> JobSpec:
+        if self.starts is not None and self.repeats != 1:
+            raise ValueError("starts repeat their runs as bursts: leave out repeats, and give starts.bursts")
         if self.search is None:
             return self
+        if self.starts is not None:
+            raise ValueError("a search asks for its runs one by one, each as the last one ended: leave out starts")
         if self.sweep is not None:
             raise ValueError("give a sweep or a search, or each in a job of its own")
         if self.repeats != 1:
@@ -169,6 +213,10 @@ class PlannedRun:
     #: the workload's name without its point, and the point, where the job has a sweep or a search
     series: str | None = None
     point: float | None = None
+    #: which start of its target it belongs to, and which of its cell's bursts it is there, from 0; `None` both: the job
+    #: has no starts
+    start: int | None = None
+    burst: int | None = None
 
 
 def resolve_arms(job: JobSpec, stored: Mapping[str, TargetSpec]) -> tuple[Arm, ...]:

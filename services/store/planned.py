@@ -70,6 +70,8 @@ def _run_row(job: Mapping[str, Any], run: PlannedRun, ids: Mapping[int, str]) ->
         "series": run.series,
         "point": run.point,
         "concurrency": _concurrency(run.spec.workload),
+        "start": run.start,
+        "burst": run.burst,
     }
 
 

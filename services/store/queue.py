@@ -32,8 +32,8 @@ UNTOLD = WorkerHost()
 _FORGET_WORKERS_AFTER = timedelta(days=1)
 
 
-#: Run, its job, the attempt.
-_Taken = tuple[str, str, int]
+#: Run, its job, the attempt, its start.
+_Taken = tuple[str, str, int, int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +62,14 @@ def claim(database: Database, worker: str, lease_s: float) -> ClaimedRun | None:
             continue
         if taken is None:
             return None
-        run_id, job_id, attempt = taken
+        run_id, job_id, attempt, start = taken
         try:
             with database.read() as connection:
-                return ClaimedRun(run_id, job_id, attempt, worker, spec_to_run(connection, run_id, attempt))
+                return ClaimedRun(run_id, job_id, attempt, worker, spec_to_run(connection, run_id, attempt), start)
         except RunNotPossible as problem:
             with database.write() as connection:
                 held = hold_search(connection, run_id)
-                _end_unrun(connection, run_id, RunStatus.FAILED, str(problem), now(connection))
+                end_unrun(connection, run_id, RunStatus.FAILED, str(problem), now(connection))
                 free(connection, run_id, attempt)
                 if held is not None:
                     advance(connection, held)
@@ -83,7 +83,7 @@ def renew(database: Database, fence: Fence, progress: Mapping[str, Any] | None, 
     """
     with database.write() as connection:
         run = connection.execute(
-            select(runs.c.cancel_requested, runs.c.resources).where(_ours(fence)).with_for_update()
+            select(runs.c.cancel_requested, runs.c.resources).where(is_ours(fence)).with_for_update()
         ).one_or_none()
         if run is None:
             return Renewal(owned=False, cancel_requested=False)
@@ -107,7 +107,7 @@ def hold(database: Database, fence: Fence, resources: Iterable[str], lease_s: fl
         False: one is taken. The run waits again, now for that one too.
     """
     with database.write() as connection:
-        run = connection.execute(select(runs).where(_ours(fence)).with_for_update()).one_or_none()
+        run = connection.execute(select(runs).where(is_ours(fence)).with_for_update()).one_or_none()
         if run is None:
             return False
         more = sorted({*resources} - {*run.resources})
@@ -127,7 +127,7 @@ def release(database: Database, fence: Fence) -> bool:
     """Give it back as queued, or cancelled where that was asked (a drained worker); False: it was no longer ours."""
     with database.write() as connection:
         moment = now(connection)
-        run = connection.execute(select(runs.c.cancel_requested).where(_ours(fence)).with_for_update()).one_or_none()
+        run = connection.execute(select(runs.c.cancel_requested).where(is_ours(fence)).with_for_update()).one_or_none()
         if run is None:
             free(connection, fence.run_id, fence.attempt)
             end_attempt(connection, fence, "superseded", moment, over=("superseded",))
@@ -166,7 +166,7 @@ def _give_back(connection: Connection, fence: Fence, cancel_requested: bool, mom
     free(connection, fence.run_id, fence.attempt)
     end_attempt(connection, fence, "released", moment)
     if cancel_requested:
-        _end_unrun(connection, fence.run_id, RunStatus.CANCELLED, "cancelled", moment)
+        end_unrun(connection, fence.run_id, RunStatus.CANCELLED, "cancelled", moment)
         return
     connection.execute(
         update(runs)
@@ -175,9 +175,7 @@ def _give_back(connection: Connection, fence: Fence, cancel_requested: bool, mom
     )
 
 
-def _take_first(
-    database: Database, connection: Connection, worker: str, lease: timedelta
-) -> tuple[str, str, int] | None:
+def _take_first(database: Database, connection: Connection, worker: str, lease: timedelta) -> _Taken | None:
     moment = now(connection)
     while (run := connection.execute(_first_free(moment)).one_or_none()) is not None:
         if run.status == RunStatus.RUNNING:
@@ -187,10 +185,10 @@ def _take_first(
                 .values(ended="lost", ended_at=moment)
             )
         lost = run.lost_attempts + (run.status == RunStatus.RUNNING)
-        match _why_not(connection, run, lost):
+        match why_not(connection, run, lost):
             case (status, reason):
                 held = hold_search(connection, run.id, wait=False)
-                _end_unrun(connection, run.id, status, reason, moment)
+                end_unrun(connection, run.id, status, reason, moment)
                 if held is not None:
                     advance(connection, held)
                 continue
@@ -200,46 +198,54 @@ def _take_first(
         fence = _Claim(run.id, attempt, worker)
         if not _grip(database, connection, run.resources, fence, moment, moment + lease):
             raise _Contended
-        connection.execute(
-            update(runs)
-            .where(runs.c.id == run.id)
-            .values(
-                status=RunStatus.RUNNING,
-                attempt=attempt,
-                lost_attempts=lost,
-                worker=worker,
-                started_at=moment,
-                lease_expires_at=moment + lease,
-                progress=None,
-            )
-        )
-        connection.execute(insert(attempts).values(run_id=run.id, attempt=attempt, worker=worker, started_at=moment))
-        return run.id, run.job_id, attempt
+        begin_attempt(connection, fence, moment, moment + lease, lost)
+        return run.id, run.job_id, attempt, run.start
     return None
+
+
+def begin_attempt(connection: Connection, fence: Fence, moment: datetime, expires_at: datetime, lost: int) -> None:
+    """It runs from now on. `lost`: attempts before it whose lease lapsed."""
+    begun = update(runs).where(runs.c.id == fence.run_id)
+    connection.execute(
+        begun.values(
+            status=RunStatus.RUNNING,
+            attempt=fence.attempt,
+            lost_attempts=lost,
+            worker=fence.worker,
+            started_at=moment,
+            lease_expires_at=expires_at,
+            progress=None,
+        )
+    )
+    made = {"run_id": fence.run_id, "attempt": fence.attempt, "worker": fence.worker, "started_at": moment}
+    connection.execute(insert(attempts).values(made))
 
 
 def _first_free(moment: datetime) -> Any:
     """The first run that waits or lost its worker, whose resources nobody holds and whose lengths are known."""
-    other = runs.alias()
     lapsed = and_(runs.c.status == RunStatus.RUNNING, runs.c.lease_expires_at <= moment)
     taken = exists().where(
         run_resources.c.run_id == runs.c.id,
         resource_leases.c.resource == run_resources.c.resource,
         resource_leases.c.expires_at > moment,
     )
-    lengths_known = or_(
-        runs.c.lengths_from.is_(None), exists().where(other.c.id == runs.c.lengths_from, other.c.status.in_(ENDED))
-    )
     return (
         select(runs)
-        .where(or_(runs.c.status == RunStatus.QUEUED, lapsed), ~taken, lengths_known)
+        .where(or_(runs.c.status == RunStatus.QUEUED, lapsed), ~taken, lengths_known())
         .order_by(runs.c.priority.desc(), runs.c.created_at, runs.c.id)
         .limit(1)
         .with_for_update(skip_locked=True)
     )
 
 
-def _why_not(connection: Connection, run: Row[Any], lost: int) -> tuple[RunStatus, str] | None:
+def lengths_known() -> ColumnElement[bool]:
+    """The run has its output lengths, or the one that gives them has ended."""
+    other = runs.alias()
+    ended = exists().where(other.c.id == runs.c.lengths_from, other.c.status.in_(ENDED))
+    return or_(runs.c.lengths_from.is_(None), ended)
+
+
+def why_not(connection: Connection, run: Row[Any], lost: int) -> tuple[RunStatus, str] | None:
     """How a run ends without being carried out; `None`: it can be."""
     if run.cancel_requested:
         return RunStatus.CANCELLED, "cancelled; its worker was lost before it stopped"
@@ -276,7 +282,8 @@ def _grip(
     return True
 
 
-def _end_unrun(connection: Connection, run_id: str, status: RunStatus, reason: str, moment: datetime) -> None:
+def end_unrun(connection: Connection, run_id: str, status: RunStatus, reason: str, moment: datetime) -> None:
+    """It ends without being carried out."""
     connection.execute(
         update(runs)
         .where(runs.c.id == run_id)
@@ -291,7 +298,8 @@ def free(connection: Connection, run_id: str, attempt: int) -> None:
     )
 
 
-def _ours(fence: Fence) -> ColumnElement[bool]:
+def is_ours(fence: Fence) -> ColumnElement[bool]:
+    """This attempt is the run's present one, and under way."""
     return and_(
         runs.c.id == fence.run_id,
         runs.c.worker == fence.worker,

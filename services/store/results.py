@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Select, insert, select, update
+from sqlalchemy import Connection, Select, insert, select, update
 
 from bench_runner.measure.repeats import figures_of
 from bench_runner.plan.spec import Slo
@@ -16,8 +16,9 @@ from services.store.database import Database, now
 from services.store.latest import show_as_latest
 from services.store.queue import end_attempt, free
 from services.store.records import PACKING, pack
-from services.store.rows import Fence, RunStatus
+from services.store.rows import ClaimedRun, Fence, RunStatus
 from services.store.searches import advance, hold_search
+from services.store.starts import StartOver, pass_on
 from services.store.tables import attempts, documents, runs
 
 #: Distributions whose percentiles are columns: metric -> stem of the column's name.
@@ -45,38 +46,77 @@ def finish(database: Database, fence: Fence, result: Mapping[str, Any], records:
     Returns:
         Whether this attempt's result is the run's.
     """
+    kept = _kept(result, records)
+    with database.write() as connection:
+        return _keep(database, connection, fence, kept)
+
+
+def finish_and_go_on(
+    database: Database,
+    claimed: ClaimedRun,
+    result: Mapping[str, Any],
+    records: Iterable[Mapping[str, Any]],
+    lease_s: float,
+) -> ClaimedRun:
+    """Keep a result and take up the next run of the same start, which gets what this one held, in one transaction.
+
+    Raises:
+        StartOver: none can follow, or the run is no longer ours; nothing was kept.
+    """
+    kept = _kept(result, records)
+    with database.write() as connection:
+        following = pass_on(connection, claimed, lease_s)
+        if not _keep(database, connection, claimed, kept):
+            raise StartOver
+        return following
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A result as the database takes it."""
+
+    result: Mapping[str, Any]
+    attained: Mapping[str, Any] | None
+    packed: bytes
+    count: int
+
+
+def _kept(result: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> _Kept:
     tally = _tally(result)
     packed, count = pack(records if tally is None else tally.watch(records))
-    with database.write() as connection:
-        held = hold_search(connection, fence.run_id)
-        run = connection.execute(_fenced(fence)).one_or_none()
-        if run is None:
-            return False
-        moment = now(connection)
-        free(connection, fence.run_id, fence.attempt)
-        if run.result_attempt is not None:
-            if run.result_attempt != fence.attempt:
-                end_attempt(connection, fence, "superseded", moment, over=("lost", "superseded"))
-            return bool(run.result_attempt == fence.attempt)
-        end_attempt(connection, fence, "result", moment, over=("lost",))
-        # a later attempt may be under way; its worker learns of this at its next renewal
-        under_way = update(attempts).where(attempts.c.run_id == fence.run_id, attempts.c.ended.is_(None))
-        connection.execute(under_way.values(ended="superseded", ended_at=moment))
-        columns = hot_columns(result) | {"attained": _attained(result, tally)}
-        # the attempt's own start and worker: a late result may belong to an earlier attempt than the row's
-        columns |= {"started_at": run.attempt_started_at, "ended_at": moment, "worker": fence.worker}
-        columns |= {"result_attempt": fence.attempt, "lease_expires_at": None, "progress": None}
-        connection.execute(update(runs).where(runs.c.id == fence.run_id).values(columns))
-        connection.execute(update(documents).where(documents.c.run_id == fence.run_id).values(result=dict(result)))
-        connection.execute(
-            insert(tables.records).values(run_id=fence.run_id, records=count, packing=PACKING, data=packed)
-        )
-        if held is not None:
-            # Never the latest: each probe is a workload of its own, and would crowd the others out of /metrics.
-            advance(connection, held)
-        elif columns["status"] != RunStatus.CANCELLED and run.excluded_at is None:
-            show_as_latest(database, connection, run, moment, simulated=columns["simulated"])
-        return True
+    return _Kept(result, _attained(result, tally), packed, count)
+
+
+def _keep(database: Database, connection: Connection, fence: Fence, kept: _Kept) -> bool:
+    result = kept.result
+    held = hold_search(connection, fence.run_id)
+    run = connection.execute(_fenced(fence)).one_or_none()
+    if run is None:
+        return False
+    moment = now(connection)
+    free(connection, fence.run_id, fence.attempt)
+    if run.result_attempt is not None:
+        if run.result_attempt != fence.attempt:
+            end_attempt(connection, fence, "superseded", moment, over=("lost", "superseded"))
+        return bool(run.result_attempt == fence.attempt)
+    end_attempt(connection, fence, "result", moment, over=("lost",))
+    # a later attempt may be under way; its worker learns of this at its next renewal
+    under_way = update(attempts).where(attempts.c.run_id == fence.run_id, attempts.c.ended.is_(None))
+    connection.execute(under_way.values(ended="superseded", ended_at=moment))
+    columns = hot_columns(result) | {"attained": kept.attained}
+    # the attempt's own start and worker: a late result may belong to an earlier attempt than the row's
+    columns |= {"started_at": run.attempt_started_at, "ended_at": moment, "worker": fence.worker}
+    columns |= {"result_attempt": fence.attempt, "lease_expires_at": None, "progress": None}
+    connection.execute(update(runs).where(runs.c.id == fence.run_id).values(columns))
+    connection.execute(update(documents).where(documents.c.run_id == fence.run_id).values(result=dict(result)))
+    data = {"records": kept.count, "packing": PACKING, "data": kept.packed}
+    connection.execute(insert(tables.records).values(run_id=fence.run_id, **data))
+    if held is not None:
+        # Never the latest: each probe is a workload of its own, and would crowd the others out of /metrics.
+        advance(connection, held)
+    elif columns["status"] != RunStatus.CANCELLED and run.excluded_at is None:
+        show_as_latest(database, connection, run, moment, simulated=columns["simulated"])
+    return True
 
 
 def hot_columns(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,6 +138,7 @@ def hot_columns(result: Mapping[str, Any]) -> dict[str, Any]:
         "failures": dict(result["failures"]),
         "error": result["error"],
         "figures": figures_of(summary),
+        "start_id": (result["environment"].get("start") or {}).get("id"),
     }
 
 

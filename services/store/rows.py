@@ -139,6 +139,12 @@ class Run:
     #: when a person left it out of rankings, and why; `None` both: nobody did
     excluded_at: datetime | None = None
     excluded_note: str | None = None
+    #: which start of its target it belongs to, and which burst of its cell it is there, from 0, as the job asked for
+    #: them; `None` both: the job has no starts
+    start: int | None = None
+    burst: int | None = None
+    #: names the start of the engine that it was really carried out in; `None`: no starts, or no result yet
+    start_id: str | None = None
 
     @property
     def is_ranked(self) -> bool:
@@ -241,6 +247,8 @@ class ClaimedRun:
     worker: str
     #: with `attempt` and, where lengths are matched, the lengths filled in
     run_spec: RunSpec
+    #: which start of its target it belongs to; `None`: the job has no starts
+    start: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

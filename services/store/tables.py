@@ -172,6 +172,11 @@ runs = Table(
     #: when a person left it out of rankings, and why; NULL both: nobody did
     Column("excluded_at", UtcTime),
     Column("excluded_note", Words),
+    #: which start of its target it belongs to, and which burst of its cell there; NULL both: the job has no starts
+    Column("start", Integer),
+    Column("burst", Integer),
+    #: names the start of the engine that it was carried out in; NULL: no starts, or no result
+    Column("start_id", Words),
     #: of a search: requests, met, effective, codes, why; NULL: no result
     Column("attained", Document(none_as_null=True)),
     #: figures of the Summary by name; NULL: no result, or one from before there was this column

@@ -1,4 +1,4 @@
-"""One claimed run, from its spec to a result in the database."""
+"""One claimed run, from its spec to a result in the database; and from there to the next burst of the same start."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from bench_runner.errors import RunError
 from bench_runner.load.contract import RunControl
 from bench_runner.outcome import Notebook, RunOutcome
 from bench_runner.plan.spec import RunSpec
-from engines.clock import utc_now
-from engines.target import Site
+from engines.clock import monotonic_ns, utc_now
+from engines.target import HeldServer, Site
 from services.domain.errors import Unavailable
 from services.store.database import Database
 from services.store.queue import release
-from services.store.results import finish
+from services.store.results import finish, finish_and_go_on
 from services.store.rows import ClaimedRun, Fence
+from services.store.starts import StartOver, another_waits
 from services.worker.keeper import LeaseKeeper
 from services.worker.spool import SpooledResult, write_result
 
@@ -33,7 +34,7 @@ LONGEST_PAUSE_S = 5.0
 class Runner(Protocol):
     """What carries out a run: `bench_runner.runner.run`."""
 
-    def __call__(self, spec: RunSpec, *, control: RunControl, site: Site) -> RunOutcome:
+    def __call__(self, spec: RunSpec, *, control: RunControl, site: Site, held: HeldServer | None = None) -> RunOutcome:
         """Whatever the target does ends in a RunOutcome."""
 
 
@@ -52,30 +53,87 @@ class Workplace:
     stop: threading.Event
 
 
-def carry_out(place: Workplace, claimed: ClaimedRun, claimed_ns: int) -> None:
+def carry_out(
+    place: Workplace, claimed: ClaimedRun, claimed_ns: int, held: HeldServer | None = None
+) -> tuple[ClaimedRun, int] | None:
     """Run it, keep its lease meanwhile, and see its result into the database.
 
     Args:
         place: what the worker has at hand.
         claimed: the run.
         claimed_ns: monotonic instant from before the claim; the lease is counted from there.
+        held: keeps the engine up for the next burst of its start; stopped before anybody else may have its resources.
+            `None`: the run is in no start.
+
+    Returns:
+        The next burst of the same start, claimed, and the instant from before that claim; `None`: the start is over.
     """
     control = RunControl()
     control.deadline_ns = claimed_ns + int(place.lease_s * 1e9)
     about = {"run_id": claimed.run_id, "attempt": claimed.attempt}
     log.info("run started", extra=about)
     with LeaseKeeper(place.database, claimed, control, place.lease_s, place.stop, place.drain_s) as keeper:
-        outcome = _run(place, claimed, control)
+        outcome = _run(place, claimed, control, held)
         result = outcome.result.to_json()
         if result["outcome"] == "cancelled" and not keeper.cancel_requested:
             # nobody wanted it stopped: the worker ends, or its lease lapsed while the database was away
+            _stop(held)
             given_back = _insist(lambda: release(place.database, claimed), place.stop)
             log.info("run given back", extra={**about, "queued_again": bool(given_back)})
-            return
-        keeper.handing_in = True
-        _hand_in(place, claimed, result, outcome.record_rows)
+            return None
+        waiting = _spool(place, claimed, result, outcome.record_rows)
+        following = None
+        if held is not None and not keeper.lost and _may_go_on(place, claimed, result, held):
+            keeper.handing_in = True
+            following = _go_on(place, claimed, result, outcome.record_rows)
+        if following is None:
+            _stop(held)
+            keeper.handing_in = True
+            _hand_in(place, claimed, result, outcome.record_rows, waiting)
+        elif waiting is not None:
+            waiting.discard()
     said = {"outcome": result["outcome"], "validity": result["validity"]["state"], "error": result["error"]}
     log.info("run ended", extra=about | said)
+    return following
+
+
+def _may_go_on(place: Workplace, claimed: ClaimedRun, result: Mapping[str, Any], held: HeldServer) -> bool:
+    """Another burst waits, and the engine is as the last one should leave it, or could not be started at all.
+
+    What was cut short may still be at work in the engine, and the next burst is not to meet it.
+    """
+    if place.stop.is_set() or not (result["outcome"] == "completed" or held.failure is not None):
+        return False
+    try:
+        return another_waits(place.database, claimed)
+    except Unavailable:
+        # nobody knows when it is back, and an engine must not outlive its lease
+        return False
+
+
+def _go_on(
+    place: Workplace, claimed: ClaimedRun, result: Mapping[str, Any], rows: Callable[[], Iterable[Mapping[str, Any]]]
+) -> tuple[ClaimedRun, int] | None:
+    """Hand the result in and take up the next burst, at once; `None`: the one or the other could not be done."""
+    before_ns = monotonic_ns()
+    try:
+        return finish_and_go_on(place.database, claimed, result, rows(), place.lease_s), before_ns
+    except StartOver:
+        return None
+    except Exception as error:
+        # told again, with its reason, where the result is handed in alone
+        log.warning("start ends early", extra={"run_id": claimed.run_id, "reason": str(error)})
+        return None
+
+
+def _stop(held: HeldServer | None) -> None:
+    """Before anybody else may have what the engine occupies. A run that was measured stays measured."""
+    if held is None:
+        return
+    try:
+        held.close()
+    except Exception:
+        log.exception("engine not stopped")
 
 
 def deliver(database: Database, waiting: SpooledResult, stop: threading.Event) -> bool:
@@ -83,10 +141,12 @@ def deliver(database: Database, waiting: SpooledResult, stop: threading.Event) -
     return _give(database, waiting, waiting.result, waiting.records, stop, waiting)
 
 
-def _run(place: Workplace, claimed: ClaimedRun, control: RunControl) -> RunOutcome:
+def _run(place: Workplace, claimed: ClaimedRun, control: RunControl, held: HeldServer | None) -> RunOutcome:
     started_at = utc_now()
     try:
-        return place.run(claimed.run_spec, control=control, site=place.site)
+        if held is None:
+            return place.run(claimed.run_spec, control=control, site=place.site)
+        return place.run(claimed.run_spec, control=control, site=place.site, held=held)
     except Exception as error:
         # a fault of ours, not of the target; the run must end all the same, or it would be tried for ever
         log.exception("run broke", extra={"run_id": claimed.run_id})
@@ -95,11 +155,12 @@ def _run(place: Workplace, claimed: ClaimedRun, control: RunControl) -> RunOutco
         )
 
 
-def _hand_in(
+def _spool(
     place: Workplace, claimed: ClaimedRun, result: Mapping[str, Any], rows: Callable[[], Iterable[Mapping[str, Any]]]
-) -> None:
+) -> SpooledResult | None:
+    """The result on this worker's disk; `None`: it cannot be written there."""
     try:
-        waiting = write_result(
+        return write_result(
             place.results,
             run_id=claimed.run_id,
             attempt=claimed.attempt,
@@ -109,6 +170,17 @@ def _hand_in(
         )
     except OSError as error:
         log.error("result not spooled", extra={"run_id": claimed.run_id, "reason": str(error)})
+        return None
+
+
+def _hand_in(
+    place: Workplace,
+    claimed: ClaimedRun,
+    result: Mapping[str, Any],
+    rows: Callable[[], Iterable[Mapping[str, Any]]],
+    waiting: SpooledResult | None,
+) -> None:
+    if waiting is None:
         _give(place.database, claimed, result, rows, place.stop, None)
         return
     deliver(place.database, waiting, place.stop)

@@ -21,13 +21,13 @@ from engines.address import AddressPolicy, look_up
 from engines.clock import monotonic_ns
 from engines.launch.container import reap_containers
 from engines.launch.orphans import reap_orphans
-from engines.target import Secret, Site
+from engines.target import HeldServer, Secret, Site
 from services.domain.errors import Unavailable
 from services.domain.target import occupied_resources
 from services.settings import Settings
 from services.store.database import Database, close, open_database, ping
 from services.store.queue import beat, claim, hold, sign_off
-from services.store.rows import WorkerHost
+from services.store.rows import ClaimedRun, WorkerHost
 from services.worker.execute import LONGEST_PAUSE_S, Runner, Workplace, carry_out, deliver
 from services.worker.spool import waiting_results
 
@@ -124,10 +124,19 @@ def _claim_and_run(place: Workplace, settings: Settings, pulse: _Pulse) -> None:
         if claimed is None:
             place.stop.wait(settings.poll_s)
             continue
-        pulse.run_id = claimed.run_id
-        carry_out(place, claimed, before_ns)
-        pulse.run_id = None
+        _carry_out_start(place, claimed, before_ns, pulse)
     log.info("worker ended", extra={"worker": settings.worker_id})
+
+
+def _carry_out_start(place: Workplace, claimed: ClaimedRun, before_ns: int, pulse: _Pulse) -> None:
+    """The run, and all further bursts of its start that can follow while the engine is up."""
+    following: tuple[ClaimedRun, int] | None = (claimed, before_ns)
+    with HeldServer() as held:
+        while following is not None:
+            run, since_ns = following
+            pulse.run_id = run.run_id
+            following = carry_out(place, run, since_ns, None if run.start is None else held)
+    pulse.run_id = None
 
 
 @contextmanager

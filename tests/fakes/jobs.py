@@ -44,6 +44,8 @@ def planned(
     workload: str = "burst",
     resources: tuple[str, ...] | None = None,
     lengths_from: int | None = None,
+    start: int | None = None,
+    burst: int | None = None,
 ) -> PlannedRun:
     """One run of a job; without a spec or resources given it has a server and a resource of its own."""
     return PlannedRun(
@@ -53,6 +55,8 @@ def planned(
         workload_name=workload,
         resources=(f"own:{position}",) if resources is None else resources,
         lengths_from=lengths_from,
+        start=start,
+        burst=burst,
     )
 
 

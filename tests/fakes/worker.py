@@ -14,7 +14,7 @@ from bench_runner.load.contract import Progress, RunControl
 from bench_runner.outcome import Notebook, RunOutcome
 from bench_runner.plan.spec import RunSpec
 from engines.clock import monotonic_ns, sleep_s, utc_now
-from engines.target import Site
+from engines.target import HeldServer, Site
 from services.settings import read_settings
 from services.worker.loop import run_worker
 
@@ -32,10 +32,13 @@ class FakeRuns:
     heeds_deadline: bool = True
     specs: list[RunSpec] = field(default_factory=list)
     controls: list[RunControl] = field(default_factory=list)
+    #: what each was to leave its engine with; `None`: nobody
+    holders: list[HeldServer | None] = field(default_factory=list)
 
-    def __call__(self, spec: RunSpec, *, control: RunControl, site: Site) -> RunOutcome:
+    def __call__(self, spec: RunSpec, *, control: RunControl, site: Site, held: HeldServer | None = None) -> RunOutcome:
         """As `bench_runner.runner.run`."""
         self.specs.append(spec)
+        self.holders.append(held)
         self.controls.append(control)
         notebook = Notebook(spec, utc_now())
         control.stage = "measuring"

@@ -71,6 +71,28 @@ def test_repeats_are_medians_with_a_range_and_a_verdict() -> None:
     assert back.sides[1].figures["output_tokens_per_s"].verdict == "worse"
 
 
+def in_start(name: str, **more: Any) -> dict[str, Any]:
+    result = make_result(**more)
+    result["environment"]["start"] = {"id": name, "burst": 0}
+    return result
+
+
+def test_starts_are_the_samples_where_runs_are_bursts_of_them() -> None:
+    took = {"s1": (1000, 1010, 990), "s2": (1100, 1090, 1500), "s3": (950, 950, 940)}
+    slow = [in_start(name, took_ms=ms) for name, bursts in took.items() for ms in bursts]
+    fast = [in_start(f"t{k}", took_ms=ms, target=TGI) for k, ms in enumerate((800, 810, 790, 805, 815, 800))]
+    found = compare([*slow, *fast], "engine")
+    assert [(side.starts, len(side.runs)) for side in found.sides] == [(3, 9), (6, 6)]
+    baseline = found.sides[0].figures["duration_s"].spread
+    assert (baseline.n, baseline.bursts) == (3, 9)
+    assert baseline.median == pytest.approx(1.0)
+    assert [baseline.min, baseline.max] == pytest.approx([0.95, 1.1]), "of medians: 1.5 is one burst"
+    assert found.sides[1].figures["duration_s"].verdict == "better"
+    few = compare([*slow, *(in_start("t0", took_ms=800 + k, target=TGI) for k in range(20))], "engine")
+    assert few.sides[1].figures["duration_s"].verdict is None, "twenty bursts of one start are one sample"
+    assert few.sides[1].figures["duration_s"].spread.interval is None
+
+
 def test_ranges_that_touch_are_the_same() -> None:
     one = [make_result(took_ms=ms) for ms in (1000, 1020, 980)]
     other = [make_result(took_ms=ms, target=TGI) for ms in (990, 970, 960)]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from bench_runner.plan.presets import PRESETS
 from engines.spec import TargetSpec
 from services.domain.errors import BadInput
 from services.domain.expansion import expand
-from services.domain.job import JobSpec, PlannedRun
+from services.domain.job import JobSpec, PlannedRun, Starts
 
 
 def target(engine: str = "vllm", port: int = 1, **more: Any) -> dict[str, Any]:
@@ -145,3 +147,73 @@ def test_a_long_workload_is_not_multiplied_by_its_runs() -> None:
         runs_of(workloads=[short, long], repeats=60)
     assert [problem.field for problem in refused.value.problems] == ["workloads.1"]
     assert len(runs_of(workloads=[short], repeats=1000)) == 2000
+
+
+def starts_of(runs: tuple[PlannedRun, ...]) -> str:
+    """Target and start of each block of runs that share an engine."""
+    blocks = dict.fromkeys((run.target_name, run.start) for run in runs)
+    return " ".join(f"{name}{start}" for name, start in blocks)
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({}, "a0 b0 b1 a1 a2 b2"),
+        ({"order": "interleaved"}, "a0 b0 a1 b1 a2 b2"),
+        ({"order": "grouped"}, "a0 a1 a2 b0 b1 b2"),
+    ],
+)
+def test_starts_are_blocks_that_go_there_and_back(more: dict[str, Any], expected: str) -> None:
+    runs = runs_of(workloads=["burst-100x128x128"], starts={}, **more)
+    assert starts_of(runs) == expected
+    assert len(runs) == 2 * 3 * 5
+    assert [run.burst for run in runs[:6]] == [0, 1, 2, 3, 4, 0]
+    blocks = [(run.target_name, run.start) for run in runs]
+    assert sum(one != other for one, other in pairwise(blocks)) == 5, "no block is broken up"
+    for name in ("a", "b"):
+        assert sorted(run.spec.repeat for run in runs if run.target_name == name) == [*range(15)]
+
+
+def test_every_workload_of_the_job_has_its_bursts_in_each_start() -> None:
+    runs = runs_of(starts={"count": 2, "bursts": 2})
+    assert order_of(runs) == "ab0 ab1 ap0 ap1 bb0 bb1 bp0 bp1 bp2 bp3 bb2 bb3 ap2 ap3 ab2 ab3"
+    assert [(run.start, run.burst) for run in runs[-2:]] == [(1, 0), (1, 1)]
+    assert {(run.start, run.burst) for run in runs_of()} == {(None, None)}
+
+
+def test_a_sweep_s_points_are_cells_of_each_start() -> None:
+    sweep = {"axis": "concurrency", "values": [1, 2]}
+    runs = runs_of(targets=["a"], workloads=["burst-100x128x128"], sweep=sweep, starts={"count": 2, "bursts": 1})
+    assert [(run.point, run.start, run.spec.repeat) for run in runs] == [(1, 0, 0), (2, 0, 0), (2, 1, 1), (1, 1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"repeats": 2}, "leave out repeats"),
+        ({"search": {"axis": "concurrency", "low": 1, "high": 8, "slo": {"ttft_s": 1}}}, "leave out starts"),
+    ],
+)
+def test_what_starts_do_not_go_with_is_refused(more: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        runs_of(starts={}, **more)
+
+
+def test_bursts_count_towards_a_job_s_largest_size() -> None:
+    with pytest.raises(BadInput, match="100 starts × 100 bursts are 40000 runs") as caught:
+        runs_of(starts={"count": 100, "bursts": 100})
+    assert caught.value.problems[0].field == "starts"
+
+
+def test_a_job_of_starts_can_be_posted_again_as_it_is_shown() -> None:
+    body = {"targets": ["a"], "workloads": ["burst-100x128x128"]}
+    job = JobSpec.model_validate(body | {"starts": {"count": 2}})
+    assert (job.order, job.starts) == ("abba", Starts(count=2, bursts=5))
+    assert JobSpec.model_validate(job.model_dump(mode="json")) == job
+    assert "starts" not in JobSpec.model_validate(body).model_dump(mode="json")
+
+
+def test_matched_lengths_come_from_the_same_burst_of_the_engine_that_may_stop_early() -> None:
+    runs = runs_of(workloads=[MATCHED], starts={"count": 2, "bursts": 2})
+    assert order_of(runs) == "am0 am1 bm0 bm1 bm2 bm3 am2 am3"
+    assert [run.lengths_from for run in runs] == [2, 3, None, None, None, None, 4, 5]

@@ -1,0 +1,100 @@
+"""A server that stays up from one run to the next: what several bursts of one start share.
+
+with HeldServer() as held:
+    with open_target(spec, site, held=held) as target: …   started here
+    with open_target(spec, site, held=held) as target: …   the same start, as long as it lives and the spec is the same
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import TracebackType
+from typing import Any
+
+from engines.clock import utc_now
+from engines.contract import Engine
+from engines.errors import EngineError, LaunchFailed, TargetRefused, TargetUnavailable
+from engines.launch.server import Server, bring_up
+from engines.site import Site
+from engines.spec import TargetSpec
+
+
+@dataclass(slots=True)
+class HeldServer:
+    """One start after the other of one target; each lives until it is closed, dies, or another is asked for."""
+
+    #: names the start under way, or the last; `None`: there was none. Of an attached server: the runs since it was held
+    id: str | None = None
+    began_at: datetime | None = None
+    #: targets opened on this start so far
+    opened: int = 0
+    #: the name by which its model answered, and how long it took from its start; `None`: it has not yet
+    model: str | None = None
+    startup_s: float | None = None
+    #: why it could not be started: it is not tried again
+    failure: EngineError | None = None
+    #: workload -> output tokens a second of its last warm-up batch in this start
+    warmed: dict[str, float | None] = field(default_factory=dict)
+    #: `None`: nothing is up
+    server: Server | None = None
+    _asked: tuple[TargetSpec, bool] | None = None
+    _stack: ExitStack = field(default_factory=ExitStack)
+
+    def __enter__(self) -> HeldServer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop what was started. Again: no effect."""
+        self.server = None
+        self._stack.close()
+
+    @contextmanager
+    def opening(
+        self, spec: TargetSpec, site: Site, engine: Engine, overlay: bool, should_stop: Callable[[], bool]
+    ) -> Iterator[Server]:
+        """The server, for as long as it takes to see that it generates; it is stopped where it does not.
+
+        Raises:
+            EngineError: it could not be started, now or before.
+        """
+        if self.failure is not None:
+            raise self.failure.with_traceback(None)
+        try:
+            yield self._take(spec, site, engine, overlay, should_stop)
+        except BaseException as error:
+            if isinstance(error, LaunchFailed | TargetRefused | TargetUnavailable) and not self.opened:
+                # somebody else's server may be back for the next
+                self.failure = None if spec.reach.kind == "attached" else error
+            self.close()
+            raise
+        self.opened += 1
+
+    def describe(self) -> dict[str, Any] | None:
+        """Which start this is, and which of its runs the one opened last; `None`: nothing was ever opened."""
+        if self.id is None or self.began_at is None:
+            return None
+        return {
+            "id": self.id,
+            "began_at": self.began_at.isoformat(),
+            "burst": max(0, self.opened - 1),
+            "engine_started": self._asked is not None and self._asked[0].reach.kind != "attached",
+        }
+
+    def _take(
+        self, spec: TargetSpec, site: Site, engine: Engine, overlay: bool, should_stop: Callable[[], bool]
+    ) -> Server:
+        if self.server is not None and self._asked == (spec, overlay) and not self.server.has_ended:
+            return self.server
+        self.close()
+        self.id, self.began_at, self.opened = uuid.uuid4().hex[:12], utc_now(), 0
+        self.model, self.startup_s, self.warmed = None, None, {}
+        self._asked = (spec, overlay)
+        self.server = bring_up(spec, site, engine, overlay, should_stop, self._stack)
+        return self.server
