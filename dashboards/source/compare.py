@@ -69,8 +69,8 @@ def throughput_interactivity() -> Made:
         "Output tokens per second per GPU against tokens per second per user",
         TOKENS_PER_S,
         "Up and to the right is better. A line a target, a point a concurrency: the mean over the repeats of what one "
-        "GPU gives, over what one reader sees (median request). The small dots are the repeats themselves, which "
-        "stand in for whiskers; hollow points are simulated.",
+        "GPU gives, over what one reader sees (median request). Whiskers reach from the least to the most of the "
+        "repeats, which are the small dots; hollow points are simulated.",
         NOTHING,
         width=24,
         height=14,
@@ -82,11 +82,32 @@ FROM chosen WHERE per_user IS NOT NULL GROUP BY name, workload_digest, load ORDE
     repeats = f"""{CHOSEN}
 SELECT name || ', repeats' AS series, per_user AS "{x}", per_gpu AS "{y}"
 FROM chosen WHERE per_user IS NOT NULL ORDER BY name, load, ended_at"""
-    made = curve(about, Sql(mean), Sql(repeats, ref="B"), x=x, y=y, group="series")
+    made = curve(about, Sql(mean), Sql(repeats, ref="B"), Sql(whiskers(x, y), ref="C"), x=x, y=y, group="series")
     override(made, "byRegexp", r"/\(simulated\)/", custom__fillOpacity=0)
-    override(made, "byRegexp", "/repeats/", custom__show="points", custom__pointSize={"fixed": 3})
+    grey = {"mode": "fixed", "fixedColor": "#8e8e8e"}
+    unnamed = {"legend": True, "tooltip": False, "viz": False}
+    dots = {"custom__show": "points", "custom__pointSize": {"fixed": 3}}
+    override(made, "byRegexp", "/, repeats/", color=grey, custom__hideFrom=unnamed, **dots)
+    bar = {"custom__show": "lines", "custom__lineWidth": 1}
+    override(made, "byRegexp", "/, whisker/", color=grey, custom__hideFrom=unnamed, **bar)
     override(made, "byName", x, custom__axisLabel=x)
     return made
+
+
+def whiskers(x: str, y: str) -> str:
+    """SQL of two short lines a point, across and upright, from the least to the most of its repeats.
+
+    The XY chart has no error bars; each of these is a line of its own.
+    """
+    return f"""{CHOSEN}, spread AS (
+  SELECT name, load, avg(per_user) AS mid_x, min(per_user) AS low_x, max(per_user) AS high_x,
+         avg(per_gpu) AS mid_y, min(per_gpu) AS low_y, max(per_gpu) AS high_y
+  FROM chosen WHERE per_user IS NOT NULL GROUP BY name, workload_digest, load
+)
+SELECT name || ', whisker ' || load || ' ' || way AS series, at_x AS "{x}", at_y AS "{y}"
+FROM spread, LATERAL (VALUES ('across', low_x, mid_y), ('across', high_x, mid_y),
+                             ('upright', mid_x, low_y), ('upright', mid_x, high_y)) AS ends(way, at_x, at_y)
+ORDER BY 1, 2, 3"""
 
 
 def seed_table() -> Made:
@@ -107,7 +128,7 @@ SELECT name AS "engine · target", workload, count(*) AS repeats, max(requests) 
        avg(total_input_tokens) AS "total input tokens",
        avg(total_output_tokens) AS "total output tokens", {columns}, avg(roofline_ratio) AS "roofline ratio"
 FROM chosen JOIN documents d ON d.run_id = chosen.id
-GROUP BY name, workload, workload_digest ORDER BY name, workload"""
+GROUP BY name, workload, workload_digest ORDER BY name, min(load), workload"""
     units = {label: TOKENS_PER_S if column.endswith("tokens_per_s") else "s" for column, label in spread}
     units |= {f"{label} ±": unit for label, unit in units.items()} | {"roofline ratio": "percentunit"}
     return rows(about, Sql(sql), units=units)
@@ -123,7 +144,7 @@ def execution_time() -> Made:
     sql = f"""{CHOSEN}
 SELECT name || ' ' || workload AS target, min(duration_s) AS quickest, avg(duration_s) AS mean,
        max(duration_s) AS slowest
-FROM chosen GROUP BY name, workload ORDER BY 1"""
+FROM chosen GROUP BY name, workload ORDER BY name, min(load), workload"""
     return bars(about, Sql(sql), "target")
 
 
@@ -137,7 +158,7 @@ def roofline() -> Made:
     )
     sql = f"""{CHOSEN}
 SELECT name || ' ' || workload AS target, avg(roofline_ratio) AS "of the possible"
-FROM chosen WHERE roofline_ratio IS NOT NULL GROUP BY name, workload ORDER BY 1"""
+FROM chosen WHERE roofline_ratio IS NOT NULL GROUP BY name, workload ORDER BY name, min(load), workload"""
     return bars(about, Sql(sql), "target")
 
 
