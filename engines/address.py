@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -144,8 +144,22 @@ def _spelling(address: Address, port: int) -> str:
     return f"[{seen}]:{port}" if seen.version == 6 else f"{seen}:{port}"
 
 
+def takes_connections(address: str, port: int) -> bool:
+    """Somebody listens there. Waits for 2 s at most."""
+    try:
+        socket.create_connection((address, port), timeout=2.0).close()
+    except OSError:
+        return False
+    return True
+
+
 def resolve(
-    url: str, policy: AddressPolicy, headers: Mapping[str, str] | None = None, *, lookup: Lookup = look_up
+    url: str,
+    policy: AddressPolicy,
+    headers: Mapping[str, str] | None = None,
+    *,
+    lookup: Lookup = look_up,
+    listens: Callable[[str, int], bool] | None = None,
 ) -> Origin:
     """The Origin of a base URL, its address pinned: IPv4 where there is one. Every address must be allowed.
 
@@ -154,6 +168,8 @@ def resolve(
         policy: which addresses may be benchmarked.
         headers: sent with every request.
         lookup: resolves a host; for tests.
+        listens: of a host with several addresses, asked which to pin: a server may listen on `::1` and not on
+            127.0.0.1, and be "localhost" all the same. `None`, or none of them does: the first.
 
     Raises:
         TargetRefused: the URL, one of its addresses or a header is not allowed.
@@ -183,7 +199,10 @@ def resolve(
         refusal = policy.refusal(address)
         if refusal is not None:
             raise TargetRefused(f"{parts.hostname} ({address}) {refusal}", field="reach.url")
-    pinned = next((address for address in addresses if ":" not in address), addresses[0])
+    tried = _in_turn(addresses)
+    pinned = tried[0]
+    if listens is not None and len(tried) > 1:
+        pinned = next((address for address in tried if listens(address, port)), pinned)
     return Origin(
         scheme=parts.scheme,
         host=parts.hostname,
@@ -192,6 +211,17 @@ def resolve(
         address=pinned,
         headers=dict(headers or {}),
     )
+
+
+def _in_turn(addresses: Sequence[str]) -> list[str]:
+    """IPv4 first, and at most two of a kind: a host behind many is not knocked at everywhere."""
+    kinds = [[address for address in addresses if (":" in address) is is_v6] for is_v6 in (False, True)]
+    return [address for kind in kinds for address in kind[:2]]
+
+
+def carries_key(headers: Mapping[str, str]) -> bool:
+    """One of them shows who asks."""
+    return any(_CREDENTIAL_HEADER.match(name) for name in headers)
 
 
 def check_headers(headers: Mapping[str, str]) -> None:
@@ -208,7 +238,7 @@ def check_headers(headers: Mapping[str, str]) -> None:
         if value != value.strip():
             raise TargetRefused(f"the value of header {name} begins or ends with a space; take it out", field="headers")
         if _CREDENTIAL_HEADER.match(name):
-            mend = "name a secret in api_key_env, which is sent as a bearer token"
+            mend = "name a secret in api_key_env: a bearer token, or a key as it is in the header of api_key_header"
             raise TargetRefused(f"header {name} carries credentials; {mend}", field="headers")
         if name.lower() in _OWN_HEADERS:
             raise TargetRefused(f"header {name} is set by the request itself; leave it out", field="headers")

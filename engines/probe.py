@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from engines.address import carries_key
 from engines.catalog import encode_request, request_path
 from engines.contract import (
     Capture,
@@ -130,7 +131,7 @@ def _trouble(
     if capture.ended == "connect":
         return _unavailable(
             FailureKind.CONNECT,
-            f"nothing answers at {url}: {capture.error}; {_connect_mend(capture.error)}",
+            f"nothing answers at {url}{_tried(origin)}: {capture.error}; {_connect_mend(capture.error)}",
         )
     if capture.ended == "timeout":
         seen = "did not accept a connection" if capture.sent_ns == 0 else "did not finish a short generation"
@@ -152,6 +153,11 @@ def _trouble(
             FailureKind.INCOMPLETE, f"{route} answered without generating anything; see the server's log"
         )
     return None
+
+
+def _tried(origin: Origin) -> str:
+    """The address that was asked, where the URL has a name."""
+    return "" if origin.address == origin.host else f" ({origin.address})"
 
 
 def _connect_mend(error: str) -> str:
@@ -176,8 +182,9 @@ def _refused(response: ParsedResponse, origin: Origin, dialect: Dialect) -> Targ
             status, f"{route} redirects to {where}; redirects are not followed: give the final base URL in reach.url"
         )
     if status in (401, 403):
-        if "authorization" in {name.lower() for name in origin.headers}:
-            message = f"{route} refuses the token (status {status}); mend the secret that api_key_env names"
+        if carries_key(origin.headers):
+            mend = "mend the secret that api_key_env names, or the header that api_key_header does"
+            message = f"{route} refuses the token (status {status}); {mend}"
         else:
             message = f"{route} wants a token (status {status}); name the secret that holds it in api_key_env"
         return _rejected(status, message, field="reach.api_key_env")

@@ -16,7 +16,7 @@ from engines.spec import Attached
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A bearer token of this service, and whom it may be shown to."""
+    """A key of this service for a target, and whom it may be shown to."""
 
     value: str = field(repr=False)
     #: the only origin it is sent to, such as "https://engines.example:8443"; `None`: wherever the spec says, for
@@ -41,7 +41,7 @@ class Site:
 
 
 def bearer_token(reach: Attached, site: Site) -> str | None:
-    """The bearer token of an attached target, if the spec names one and it may be shown to that origin."""
+    """The key of an attached target, if the spec names one and it may be shown to that origin."""
     name = reach.api_key_env
     if name is None:
         return None
@@ -60,6 +60,17 @@ def bearer_token(reach: Attached, site: Site) -> str | None:
     if not re.fullmatch(r"[\x21-\x7e]+", secret.value):
         raise TargetRefused(f"the secret {name!r} has a space or a sign that no token has", field="reach.api_key_env")
     return secret.value
+
+
+def key_headers(reach: Attached, key: str | None) -> dict[str, str]:
+    """The header that an attached target's key is sent in: its own as it is, else as a bearer token; {} without one."""
+    match key, reach.api_key_header:
+        case None, _:
+            return {}
+        case _, None:
+            return {"authorization": f"Bearer {key}"}
+        case _, header:
+            return {header.lower(): key}
 
 
 def _origin_of(url: str) -> tuple[str, str | None, int | None]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from engines.contract import Endpoint
+
+#: Names of headers that keys are sent in: api-key, x-api-key, ocp-apim-subscription-key, authorization and their like.
+_KEY_HEADER = re.compile(r"(.+-)?(authorization|auth|(api)?key|token)", re.IGNORECASE)
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
@@ -51,13 +55,30 @@ class Attached(Spec):
 
     kind: Literal["attached"] = "attached"
     url: Annotated[str, Field(max_length=2000, examples=["http://127.0.0.1:8000"])]
-    #: name of the secret that holds the bearer token; the value itself never enters a spec
+    #: name of the secret that holds the key; the value itself never enters a spec
     api_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)] | None = None
+    #: header that the key is sent in as it is, such as "api-key"; `None`: as `Authorization: Bearer KEY`
+    api_key_header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$", max_length=100)] | None = Field(
+        default=None, exclude_if=lambda value: value is None
+    )
 
     @field_validator("url")
     @classmethod
     def _is_a_base_url(cls, url: str) -> str:
         return _base_url(url)
+
+    @field_validator("api_key_header")
+    @classmethod
+    def _is_for_keys(cls, header: str | None) -> str | None:
+        if header is not None and not _KEY_HEADER.fullmatch(header):
+            raise ValueError("must be a header for keys, such as api-key, x-api-key or authorization")
+        return header
+
+    @model_validator(mode="after")
+    def _has_a_key_for_its_header(self) -> Attached:
+        if self.api_key_header is not None and self.api_key_env is None:
+            raise ValueError("api_key_header names the header of a key: name the key's secret in api_key_env")
+        return self
 
 
 class Container(Spec):

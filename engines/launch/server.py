@@ -7,10 +7,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from engines.address import resolve
+from engines.address import resolve, takes_connections
 from engines.contract import Engine, Origin
 from engines.errors import TargetRefused
-from engines.site import Site, bearer_token
+from engines.site import Site, bearer_token, key_headers
 from engines.spec import Attached, Container, Launched, TargetSpec
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ def bring_up(
     match spec.reach:
         case Attached() as reach:
             token = bearer_token(reach, site)
-            bearer = {} if token is None else {"authorization": f"Bearer {token}"}
-            origin = resolve(reach.url, site.address_policy, spec.headers | bearer)
+            headers = spec.headers | key_headers(reach, token)
+            origin = resolve(reach.url, site.address_policy, headers, listens=takes_connections)
             return Server(origin, [spec.model], flags=spec.flags, secrets=() if token is None else (token,))
         case Launched() as reach:
             folder = _model_folder(reach, overlay, site, stack)

@@ -40,6 +40,7 @@ _WORKLOAD_FLAGS = {
 #: field of a spec -> the flag that fills it
 _FLAGS = {
     "url": "--url",
+    "api_key_header": "--api-key-header",
     "model": "--model",
     "hardware": "--hardware",
     "precision": "--precision",
@@ -68,7 +69,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     target.add_argument("--tokenizer", metavar="PATH", help="tokenizer.json of the model, or a folder that holds one")
     target.add_argument("--hardware", metavar="NAME", help="such as A100-80GB; needed for the roofline")
     target.add_argument("--precision", metavar="P", help="such as BF16")
-    target.add_argument("--api-key-env", metavar="VAR", help="environment variable that holds the bearer token")
+    target.add_argument("--api-key-env", metavar="VAR", help="environment variable that holds the key")
+    target.add_argument(
+        "--api-key-header", metavar="HEADER", help="send the key in this header as it is; default: as a bearer token"
+    )
     target.add_argument("--header", action="append", default=[], metavar="K=V", help="a further request header")
     load = parser.add_argument_group("workload")
     load.add_argument("--workload", default=DEFAULT_WORKLOAD, metavar="PRESET|FILE.yaml")
@@ -129,7 +133,9 @@ def _spec(arguments: argparse.Namespace) -> RunSpec:
         target = TargetSpec(
             engine=arguments.engine,
             model=arguments.model,
-            reach=Attached(url=arguments.url, api_key_env=arguments.api_key_env),
+            reach=Attached(
+                url=arguments.url, api_key_env=arguments.api_key_env, api_key_header=arguments.api_key_header
+            ),
             endpoint=arguments.endpoint,
             hardware=arguments.hardware,
             precision=arguments.precision,

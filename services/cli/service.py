@@ -17,11 +17,15 @@ DEFAULT_KEY_VARIABLE = "ENGINEBENCH_API_KEY"
 
 
 class Refused(Exception):
-    """The service cannot be reached, or refuses. `code` is the exit code: 2 what was asked is wrong, 1 else."""
+    """The service cannot be reached, or refuses. `code` is the exit code: 2 what was asked is wrong, 1 else.
 
-    def __init__(self, message: str, code: int = 2) -> None:
+    `status` is the answer's; `None` where there was none.
+    """
+
+    def __init__(self, message: str, code: int = 2, status: int | None = None) -> None:
         super().__init__(message)
         self.code = code
+        self.status = status
 
 
 def add_service_arguments(parser: argparse.ArgumentParser, *, inner: bool = False) -> None:
@@ -197,12 +201,14 @@ def _given(params: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _refusal(answer: httpx.Response) -> Refused:
-    code = 1 if answer.status_code >= 500 else 2
-    if answer.status_code == 401:
+    status = answer.status_code
+    code = 1 if status >= 500 else 2
+    if status == 401:
         return Refused(
             f"the service wants an API key that it knows: set {DEFAULT_KEY_VARIABLE}, or name the variable that holds "
             "it with --api-key-env",
             code,
+            status,
         )
     try:
         problem = answer.json()
@@ -210,9 +216,9 @@ def _refusal(answer: httpx.Response) -> Refused:
         # The detail of bad input is its first line over again; of all else it names what is meant.
         repeats = bool(lines) and problem["detail"].startswith(f"{problem['errors'][0]['field']}:")
         head = problem["title"] if repeats else problem["detail"]
-        return Refused("\n  ".join([f"{head}:", *lines] if lines else [head]), code)
+        return Refused("\n  ".join([f"{head}:", *lines] if lines else [head]), code, status)
     except (ValueError, KeyError, TypeError):
-        return Refused(f"answers {answer.status_code}; is this an enginebench service?", code)
+        return Refused(f"answers {status}; is this an enginebench service?", code, status)
 
 
 def print_json(value: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from services.cli.service import Refused, Service, add_service_arguments, print_json, print_table, speaking
@@ -55,7 +56,10 @@ def _add_create(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     create.add_argument("--resource", action="append", default=[], metavar="NAME", help="what it occupies, as gpu:0")
     create.add_argument("--tokenizer", metavar="PATH", help="on the service's host")
     create.add_argument("--header", action="append", default=[], metavar="K=V")
-    create.add_argument("--secret", metavar="NAME", help="the service's secret that holds the target's bearer token")
+    create.add_argument("--secret", metavar="NAME", help="the service's secret that holds the target's key")
+    create.add_argument(
+        "--secret-header", metavar="HEADER", help="send the key in this header as it is (default: as a bearer token)"
+    )
     create.set_defaults(func=speaking(_create))
     add_service_arguments(create, inner=True)
 
@@ -74,7 +78,7 @@ def _create(arguments: argparse.Namespace, service: Service) -> int:
         "name": arguments.name,
         "engine": arguments.engine,
         "model": arguments.model,
-        "reach": {"kind": "attached", "url": arguments.url, "api_key_env": arguments.secret},
+        "reach": {"kind": "attached", "url": arguments.url} | _key(arguments),
         "endpoint": arguments.endpoint,
         "hardware": arguments.hardware,
         "gpus": arguments.gpus,
@@ -93,11 +97,19 @@ def _create(arguments: argparse.Namespace, service: Service) -> int:
     return 0
 
 
+def _key(arguments: argparse.Namespace) -> dict[str, str]:
+    """What the reach says of the target's key."""
+    if arguments.secret_header and not arguments.secret:
+        raise Refused("--secret-header: name the secret that goes there with --secret")
+    given = {"api_key_env": arguments.secret, "api_key_header": arguments.secret_header}
+    return {name: value for name, value in given.items() if value is not None}
+
+
 def _create_compose(arguments: argparse.Namespace, service: Service) -> int:
     """The four engines of docker-compose.yml, in one class."""
     from engines.launch.container_flags import AS_SHIPPED, MATCHED, compose_targets
 
-    own = ("name", "engine", "url", "model", "endpoint", "gpus", "precision", "tokenizer", "secret")
+    own = ("name", "engine", "url", "model", "endpoint", "gpus", "precision", "tokenizer", "secret", "secret_header")
     given = [name for name in own if getattr(arguments, name)]
     given += [name for name in ("flag", "resource", "header") if getattr(arguments, name)]
     if given:
@@ -105,12 +117,22 @@ def _create_compose(arguments: argparse.Namespace, service: Service) -> int:
     flag_class = arguments.flag_class or MATCHED
     if flag_class not in (MATCHED, AS_SHIPPED):
         raise Refused(f"--class: give {MATCHED} or {AS_SHIPPED}, not {flag_class!r}")
-    created = [service.post("/v1/targets", target) for target in compose_targets(flag_class, arguments.hardware)]
+    created, present = [], []
+    for target in compose_targets(flag_class, arguments.hardware):
+        try:
+            created.append(service.post("/v1/targets", target))
+        except Refused as refusal:
+            if refusal.status != 409:
+                raise
+            present.append(target["name"])
     if arguments.json:
         print_json(created)
     else:
         for target in created:
             print(f"target {target['name']}: container {target['reach']['container']}, started for its runs")
+    for name in present:
+        how = f"see `enginebench targets show {name}`; to make it anew, `enginebench targets delete {name}` first"
+        print(f"target {name} is there already and stays as it is: {how}", file=sys.stderr)
     return 0
 
 

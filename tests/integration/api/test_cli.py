@@ -114,6 +114,13 @@ def test_the_compose_file_s_engines_become_targets_at_once(say: Say) -> None:
         assert (code, named in err) == (2, True), err
 
 
+def test_a_key_s_header_goes_with_its_secret(say: Say) -> None:
+    code, _, err = say(*create("keyed"), "--secret-header", "api-key")
+    assert (code, "name the secret that goes there with --secret" in err) == (2, True)
+    code, _, err = say(*create("keyed"), "--secret-header", "x-team", "--secret", "K")
+    assert (code, "must be a header for keys" in err) == (2, True)
+
+
 def test_a_dry_run_prints_what_would_run_and_what_is_not_alike(say: Say) -> None:
     assert say(*create("dry"))[0] == 0
     assert say("targets", "create", "dry-tgi", "--engine", "tgi", "--model", "m", "--url", "http://127.0.0.1:8")[0] == 0

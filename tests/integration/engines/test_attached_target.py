@@ -58,8 +58,8 @@ def ambient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def attached(url: str, engine: str = "vllm", **more: Any) -> TargetSpec:
-    key = more.pop("api_key_env", None)
-    return TargetSpec(engine=engine, model=more.pop("model", "tiny"), reach=Attached(url=url, api_key_env=key), **more)
+    key = {name: more.pop(name) for name in ("api_key_env", "api_key_header") if name in more}
+    return TargetSpec(engine=engine, model=more.pop("model", "tiny"), reach=Attached(url=url, **key), **more)
 
 
 def refusal(url: str, site: Site, **more: Any) -> TargetUnavailable:
@@ -143,6 +143,29 @@ def test_nobody_there(site: Site) -> None:
     assert error.failure.kind is FailureKind.CONNECT
     assert "nothing answers" in str(error)
     assert "start the server, or mend reach.url" in str(error)
+
+
+def test_nobody_there_under_a_name_says_which_address_was_asked(site: Site) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        url = f"http://localhost:{port}"
+        assert f"nothing answers at {url} (127.0.0.1)" in str(refusal(url, site))
+
+
+def test_one_that_listens_on_the_other_address_of_its_name(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a server on ::1 that is asked for as localhost; here both are IPv4, for a host may have no IPv6."""
+    real = socket.getaddrinfo
+
+    def with_two(host: str, port: int, *arguments: Any, **named: Any) -> list[Any]:
+        if host != "two.example":
+            return real(host, port, *arguments, **named)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (at, port)) for at in ("127.9.9.9", "127.0.0.1")]
+
+    monkeypatch.setattr("engines.address.socket.getaddrinfo", with_two)
+    with answering(VLLM_ROUTES) as server, open_target(attached(f"http://two.example:{server.port}"), site) as target:
+        assert target.origin.address == "127.0.0.1"
+        assert {asked.headers["host"] for asked in server.asked} == {f"two.example:{server.port}"}
 
 
 def test_one_that_listens_and_says_nothing(site: Site) -> None:
@@ -232,6 +255,28 @@ def test_a_token_is_sent_with_every_question_and_shown_nowhere(site: Site) -> No
         assert TOKEN not in repr(target)
         assert TOKEN not in repr(target.facts)
         assert target.redact(f"bad token {TOKEN}") == "bad token [redacted]"
+
+
+def test_a_key_in_a_header_of_its_own_is_sent_as_it_is_and_shown_nowhere(site: Site) -> None:
+    spec = attached("http://h", api_key_env="ENGINE_KEY", api_key_header="api-key")
+    with answering(VLLM_ROUTES) as server:
+        here = spec.model_copy(update={"reach": spec.reach.model_copy(update={"url": server.url})})
+        with open_target(here, site) as target:
+            target.counters()
+            assert {asked.headers.get("api-key") for asked in server.asked} == {TOKEN}
+            assert not any("authorization" in asked.headers for asked in server.asked)
+            assert TOKEN not in repr(target)
+            assert target.redact(f"bad key {TOKEN}") == "bad key [redacted]"
+
+
+def test_a_key_of_its_own_header_that_is_refused(site: Site) -> None:
+    def repeat(asked: Asked) -> Reply:
+        return as_json({"error": {"message": f"no such key: {asked.headers['api-key']}"}}, 401)
+
+    with answering({"/v1/completions": repeat}) as server:
+        error = refusal(server.url, site, api_key_env="ENGINE_KEY", api_key_header="api-key")
+    assert "the header that api_key_header does" in str(error)
+    assert TOKEN not in str(error)
 
 
 def test_a_token_that_the_server_repeats_is_taken_out_of_the_error(site: Site) -> None:

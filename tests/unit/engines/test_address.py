@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from engines.address import AddressPolicy, check_headers, resolve
+from engines.address import AddressPolicy, carries_key, check_headers, resolve
 from engines.contract import FailureKind
 from engines.errors import TargetRefused, TargetUnavailable
 
@@ -158,6 +158,48 @@ def test_headers_that_frame_or_carry_credentials_are_refused(headers: dict[str, 
     with pytest.raises(TargetRefused, match=part) as refused:
         check_headers(headers)
     assert refused.value.field == "headers"
+
+
+def test_of_several_addresses_the_one_that_somebody_listens_at_is_pinned() -> None:
+    """A server on ::1 is "localhost" too, and is not to be called absent because the name has 127.0.0.1 first."""
+    names = answering("::1", "127.0.0.1")
+    asked: list[tuple[str, int]] = []
+
+    def listens(address: str, port: int) -> bool:
+        asked.append((address, port))
+        return address == "::1"
+
+    origin = resolve("http://localhost:8000", AddressPolicy(), lookup=names, listens=listens)
+    assert (origin.host, origin.address) == ("localhost", "::1")
+    assert asked == [("127.0.0.1", 8000), ("::1", 8000)]
+
+
+def test_where_nobody_listens_or_is_asked_the_first_is_pinned_and_a_single_one_is_not_asked() -> None:
+    asked: list[str] = []
+
+    def nobody(address: str, _port: int) -> bool:
+        asked.append(address)
+        return False
+
+    several = answering("2606:4700::1", "8.8.8.8", "8.8.4.4", "1.1.1.1", "2606:4700::2", "2606:4700::3")
+    assert resolve("http://h", OPEN, lookup=several, listens=nobody).address == "8.8.8.8"
+    assert asked == ["8.8.8.8", "8.8.4.4", "2606:4700::1", "2606:4700::2"]
+    asked.clear()
+    assert resolve("http://h", OPEN, lookup=answering("8.8.8.8"), listens=nobody).address == "8.8.8.8"
+    assert asked == []
+
+
+def test_every_address_is_judged_before_any_is_asked() -> None:
+    def listens(address: str, port: int) -> bool:
+        raise AssertionError(f"{address}:{port} was asked")
+
+    with pytest.raises(TargetRefused, match="private range"):
+        resolve("http://h", AddressPolicy(), lookup=answering("8.8.8.8", "10.0.0.1"), listens=listens)
+
+
+@pytest.mark.parametrize(("name", "is_one"), [("authorization", True), ("X-Api-Key", True), ("x-team", False)])
+def test_whether_a_key_goes_along(name: str, is_one: bool) -> None:
+    assert carries_key({name: "v", "accept": "*/*"}) is is_one
 
 
 def test_other_headers_pass() -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from engines.errors import TargetRefused
-from engines.site import Secret, Site, bearer_token
+from engines.site import Secret, Site, bearer_token, key_headers
 from engines.spec import Attached
 
 SITE = Site(
@@ -54,6 +55,29 @@ def test_a_secret_that_would_break_the_header_is_refused_without_showing_it() ->
     with pytest.raises(TargetRefused, match="no token has") as refused:
         bearer_token(Attached(url="http://h", api_key_env="BROKEN"), SITE)
     assert "two words" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("header", "sent"),
+    [(None, {"authorization": "Bearer k3y"}), ("API-Key", {"api-key": "k3y"}), ("x-api-key", {"x-api-key": "k3y"})],
+)
+def test_a_key_goes_as_a_bearer_token_or_as_it_is(header: str | None, sent: dict[str, str]) -> None:
+    reach = Attached(url="http://h", api_key_env="FREE", api_key_header=header)
+    assert key_headers(reach, "k3y") == sent
+    assert key_headers(reach, None) == {}
+
+
+@pytest.mark.parametrize("header", ["host", "content-length", "x-team", "api key", "-key\n"])
+def test_a_key_is_sent_in_no_other_header(header: str) -> None:
+    with pytest.raises(ValidationError, match="api_key_header"):
+        Attached(url="http://h", api_key_env="FREE", api_key_header=header)
+
+
+def test_a_header_for_a_key_wants_a_key_and_is_told_only_where_there_is_one() -> None:
+    with pytest.raises(ValidationError, match="name the key's secret in api_key_env"):
+        Attached(url="http://h", api_key_header="api-key")
+    # Specs from before, and their digests, stay what they were.
+    assert "api_key_header" not in Attached(url="http://h").model_dump()
 
 
 def test_a_secret_never_shows_in_a_rendering() -> None:
