@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Discriminator, Field, Tag, ValidationError, mod
 
 from bench_runner.plan.spec import SCRAPE_INTERVAL_S, Limits, RunSpec, ScrapeInterval, Slo, WorkloadSpec
 from engines.contract import Endpoint
-from engines.spec import PLAIN, Attached, Launched, Spec, TargetSpec
+from engines.spec import PLAIN, Attached, Container, Launched, Spec, TargetSpec
 from services.domain.errors import BadInput, Problem
 from services.domain.search import SEARCH_JOB_EXAMPLE, Search
 from services.domain.sweep import SWEEP_EXAMPLE, Sweep
@@ -263,11 +263,12 @@ def _with_changes(base: TargetSpec, arm: TargetArm, field: str) -> TargetSpec:
     reach: dict[str, Any] = {}
     if arm.url is not None:
         if not isinstance(base.reach, Attached):
-            raise BadInput(Problem(f"{field}.url", "the target is launched, not attached", "leave url out"))
+            how = "in a container" if isinstance(base.reach, Container) else "launched"
+            raise BadInput(Problem(f"{field}.url", f"the target is {how}, not attached", "leave url out"))
         reach = {"url": arm.url}
     if arm.args is not None:
         if not isinstance(base.reach, Launched):
-            raise BadInput(Problem(f"{field}.args", "the target is attached, not launched", "state them in flags"))
+            raise BadInput(Problem(f"{field}.args", *_no_place_for_args(base.reach)))
         reach = {"args": arm.args}
     changes = arm.model_dump(include={"endpoint", "flags", "flag_class", "precision"}, exclude_none=True)
     try:
@@ -278,6 +279,13 @@ def _with_changes(base: TargetSpec, arm: TargetArm, field: str) -> TargetSpec:
         # The message alone: Pydantic's whole text repeats what was given, a password in the URL included.
         text = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise BadInput(Problem(f"{field}.url", text, "give an http:// or https:// base URL")) from None
+
+
+def _no_place_for_args(reach: Attached | Container) -> tuple[str, str]:
+    """Why an arm cannot have arguments of its own, and what to do."""
+    if isinstance(reach, Container):
+        return "a container runs with what it was created with", "create one with these, and a target of its own"
+    return "the target is attached, not launched", "state them in flags"
 
 
 def resolve_workloads(job: JobSpec, presets: Mapping[str, WorkloadSpec]) -> tuple[WorkloadSpec, ...]:
