@@ -7,10 +7,12 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
 
 from bench_runner.references.published import load_references
 from dashboards.source.frame import frame, from_postgres
-from dashboards.source.panels import TOKENS_PER_S, About, Made, bars, curve, override, points, rows
+from dashboards.source.panels import NEEDS_GPU, PER_W, TOKENS_PER_S, About, Made, bars, curve, override, points, rows
 from dashboards.source.queries import Sql
 
 NOTHING = "No VALID run of this model, workload, hardware and precision in the chosen time."
+COARSE = "Windows under 30 s are short for how coarsely a card samples its power; such runs say so."
+UNREAD = "No run whose cards were read: they are where the target states them and they are of the worker's host."
 KIND = "CASE WHEN simulated THEN 'simulated' ELSE 'real' END"
 #: A sweep's points are workloads of their own, "chat@concurrency=8", of one series.
 WORK = "coalesce(series, workload)"
@@ -47,7 +49,7 @@ def compare() -> Dashboard:
     dashboard.with_row(Row("Throughput against interactivity"))
     dashboard.with_panel(throughput_interactivity())
     dashboard.with_row(Row("The same work, side by side"))
-    for panel in (seed_table(), execution_time(), roofline()):
+    for panel in (seed_table(), execution_time(), roofline(), energy(), per_watt()):
         dashboard.with_panel(panel)
     dashboard.with_row(Row("Held against published figures"))
     return dashboard.with_panel(against_published()).with_panel(published_table())
@@ -115,7 +117,7 @@ def seed_table() -> Made:
         "Engines side by side",
         "short",
         "The columns of the published tables, as the mean over the repeats of the newest job, ± their standard "
-        "deviation. One repeat has none.",
+        "deviation. One repeat has none. Energy is that of the target's cards, where they are read.",
         NOTHING,
         width=24,
     )
@@ -126,11 +128,14 @@ def seed_table() -> Made:
 SELECT name AS "engine · target", workload, count(*) AS repeats, max(requests) AS "num prompts",
        max(d.spec #>> '{{workload,output_tokens,tokens}}') AS "max tokens per prompt",
        avg(total_input_tokens) AS "total input tokens",
-       avg(total_output_tokens) AS "total output tokens", {columns}, avg(roofline_ratio) AS "roofline ratio"
+       avg(total_output_tokens) AS "total output tokens", {columns}, avg(roofline_ratio) AS "roofline ratio",
+       avg(joules_per_output_token) AS "J per output token",
+       avg(output_tokens_per_s_per_w) AS "output tokens/s per W"
 FROM chosen JOIN documents d ON d.run_id = chosen.id
 GROUP BY name, workload, workload_digest ORDER BY name, min(load), workload"""
     units = {label: TOKENS_PER_S if column.endswith("tokens_per_s") else "s" for column, label in spread}
     units |= {f"{label} ±": unit for label, unit in units.items()} | {"roofline ratio": "percentunit"}
+    units |= {"J per output token": "joule", "output tokens/s per W": PER_W}
     return rows(about, Sql(sql), units=units)
 
 
@@ -159,6 +164,35 @@ def roofline() -> Made:
     sql = f"""{CHOSEN}
 SELECT name || ' ' || workload AS target, avg(roofline_ratio) AS "of the possible"
 FROM chosen WHERE roofline_ratio IS NOT NULL GROUP BY name, workload ORDER BY name, min(load), workload"""
+    return bars(about, Sql(sql), "target")
+
+
+def energy() -> Made:
+    about = About(
+        "Energy of an output token",
+        "joule",
+        "What the target's cards drew over the window for each output token of a successful request, without the rest "
+        f"of their host: the mean over the repeats, with the least and the most. {COARSE} {NEEDS_GPU}",
+        UNREAD,
+    )
+    sql = f"""{CHOSEN}
+SELECT name || ' ' || workload AS target, min(joules_per_output_token) AS least, avg(joules_per_output_token) AS mean,
+       max(joules_per_output_token) AS most
+FROM chosen WHERE joules_per_output_token IS NOT NULL GROUP BY name, workload ORDER BY 1"""
+    return bars(about, Sql(sql), "target")
+
+
+def per_watt() -> Made:
+    about = About(
+        "Output tokens per second per watt",
+        PER_W,
+        "A token a second for a watt of the target's cards is a token for a joule: the mean over the repeats. "
+        f"{COARSE} {NEEDS_GPU}",
+        UNREAD,
+    )
+    sql = f"""{CHOSEN}
+SELECT name || ' ' || workload AS target, avg(output_tokens_per_s_per_w) AS mean
+FROM chosen WHERE output_tokens_per_s_per_w IS NOT NULL GROUP BY name, workload ORDER BY 1"""
     return bars(about, Sql(sql), "target")
 
 

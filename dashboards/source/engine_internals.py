@@ -56,7 +56,9 @@ def engine_internals() -> Dashboard:
     ):
         dashboard.with_panel(panel)
     dashboard.with_row(Row("One run, as its own worker read the engine five times a second"))
-    return dashboard.with_panel(run_requests()).with_panel(run_tokens())
+    for panel in (run_requests(), run_tokens(), run_power(), run_memory()):
+        dashboard.with_panel(panel)
+    return dashboard
 
 
 SUCCESSES = "engine:requests_success:rate10s"
@@ -137,6 +139,41 @@ def run_tokens() -> Made:
         "The chosen run's engine has no counters.",
     )
     return along(about, telemetry("prompt_tokens_total", "generation_tokens_total", since_first=True), "seconds")
+
+
+def run_power() -> Made:
+    about = About(
+        "GPU power during the run",
+        "watt",
+        "What the target's cards drew together, read by the run's own worker, from the start of the run's window, in "
+        f"seconds. A card averages its power over up to a second. {NEEDS_GPU}",
+        "The chosen run's cards were not read.",
+    )
+    return along(about, of_cards("power_w"), "seconds")
+
+
+def run_memory() -> Made:
+    about = About(
+        "GPU memory during the run",
+        "bytes",
+        "Memory in use on the target's cards together, read by the run's own worker, from the start of the run's "
+        f"window, in seconds. {NEEDS_GPU}",
+        "The chosen run's cards were not read.",
+    )
+    return along(about, of_cards("memory_used_bytes"), "seconds")
+
+
+def of_cards(name: str) -> Sql:
+    """Columns `seconds` and this, summed over the cards, which are read one after the other."""
+    return Sql(
+        f"""
+SELECT min(seconds::float8) AS seconds, sum(value::float8) AS {name}
+FROM documents d, json_array_elements(d.result #> '{{telemetry,cards,cards}}') AS cards(card),
+     ROWS FROM (json_array_elements_text(card #> '{{at_s}}'), json_array_elements_text(card #> '{{series,{name}}}'))
+     WITH ORDINALITY AS t(seconds, value, n)
+WHERE d.run_id = ${{run:sqlstring}} GROUP BY n ORDER BY 1
+"""
+    )
 
 
 def telemetry(*names: str, since_first: bool = False) -> Sql:

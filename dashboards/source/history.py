@@ -7,7 +7,7 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
 
 from bench_runner.measure.metrics import METRICS
 from dashboards.source.frame import frame, from_postgres, marks
-from dashboards.source.panels import TOKENS_PER_S, About, Made, lines, override, points, rows
+from dashboards.source.panels import NEEDS_GPU, TOKENS_PER_S, About, Made, lines, override, points, rows
 from dashboards.source.queries import Sql
 
 NOTHING = "No VALID run of these targets and workloads in the chosen time."
@@ -40,6 +40,8 @@ SERIES = (
     ("Roofline ratio", "percentunit", "roofline_ratio", ("roofline_ratio",)),
 )
 
+ENERGY = ("Energy of an output token", "joule", "joules_per_output_token", ("joules_per_output_token",))
+
 VERSIONS = """
 SELECT min(ended_at) AS time, engine || ' ' || engine_version || ' on ' || target AS text, engine AS tags
 FROM runs
@@ -64,14 +66,15 @@ def history() -> Dashboard:
     dashboard.with_row(Row("Metrics"))
     for title, unit, metric, columns in SERIES:
         dashboard.with_panel(over_the_runs(title, unit, metric, columns))
-    dashboard.with_panel(states())
+    dashboard.with_panel(over_the_runs(*ENERGY, NEEDS_GPU)).with_panel(states())
     return dashboard
 
 
-def over_the_runs(title: str, unit: str, metric: str, columns: tuple[str, ...]) -> Made:
+def over_the_runs(title: str, unit: str, metric: str, columns: tuple[str, ...], needs: str = "") -> Made:
     formula = METRICS[metric].formula
     better = {"higher": "More is better.", "lower": "Less is better."}[METRICS[metric].direction]
-    about = About(title, unit, f"{formula[0].upper()}{formula[1:]}. {better} The mean where runs stand close.", NOTHING)
+    words = f"{formula[0].upper()}{formula[1:]}. {better} The mean where runs stand close. {needs}"
+    about = About(title, unit, words.strip(), NOTHING)
     queries = []
     for ref, column in zip("ABC", columns, strict=False):
         name = f"{NAME} || ' {column.split('_')[1]}'" if len(columns) > 1 else NAME

@@ -38,6 +38,7 @@ from dashboards.source.queries import POSTGRES, PROMETHEUS, Sql
 NEEDS_GPU = "Needs a GPU."
 
 TOKENS_PER_S = "suffix: tok/s"
+PER_W = "suffix: tok/s/W"
 #: Thresholds of a ratio where 1 is bad: any is worth a look, a tenth is a fault.
 ANY_IS_BAD = ((0, "green"), (0.0001, "orange"), (0.1, "red"))
 

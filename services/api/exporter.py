@@ -66,6 +66,16 @@ FIGURES = (
         "Least time the hardware allows over the time taken.",
         "roofline_ratio",
     ),
+    Figure(
+        "enginebench_joules_per_output_token",
+        "Energy that the target's cards drew over its window for each output token of a successful request.",
+        "joules_per_output_token",
+    ),
+    Figure(
+        "enginebench_output_tokens_per_second_per_watt",
+        "Output tokens per second over the mean power of the target's cards.",
+        "output_tokens_per_s_per_w",
+    ),
 )
 
 #: name, help, field of RunMetrics by quantile

@@ -31,6 +31,8 @@ _NUMBERS = (
     "total_tokens_per_s",
     "roofline_ratio",
     "output_tokens_per_s_per_gpu",
+    "joules_per_output_token",
+    "output_tokens_per_s_per_w",
     "requests",
     "successes",
     "total_input_tokens",

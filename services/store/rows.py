@@ -72,6 +72,8 @@ class RunMetrics:
     roofline_ratio: float | None = None
     output_tokens_per_s_per_gpu: float | None = None
     tokens_per_s_per_user_p50: float | None = None
+    joules_per_output_token: float | None = None
+    output_tokens_per_s_per_w: float | None = None
     requests: int | None = None
     successes: int | None = None
     total_input_tokens: int | None = None

@@ -33,6 +33,8 @@ SORT_FIELDS = (
     "roofline_ratio",
     "output_tokens_per_s_per_gpu",
     "tokens_per_s_per_user_p50",
+    "joules_per_output_token",
+    "output_tokens_per_s_per_w",
 )
 
 _METRICS = tuple(RunMetrics.__dataclass_fields__)

@@ -11,7 +11,7 @@ from services.settings import Settings
 from services.store.database import Database
 from services.store.queue import beat, renew
 from services.store.results import finish
-from tests.fakes.history import one_run, queue_job, take
+from tests.fakes.history import add_runs, one_run, queue_job, take
 from tests.fakes.results import make_result
 
 LABELS = {
@@ -56,6 +56,18 @@ def test_the_newest_valid_run_of_each_label_set(client: TestClient, database: Da
     assert value(seen, "enginebench_run_requests", **LABELS) == 10
     assert value(seen, "enginebench_run_failed_requests", **LABELS) == 0
     assert seen["enginebench_run_failures"].samples == []
+
+
+def test_energy_is_shown_where_the_cards_were_read(client: TestClient, database: Database) -> None:
+    one_run(database)
+    names = ("enginebench_joules_per_output_token", "enginebench_output_tokens_per_second_per_watt")
+    assert [value(scrape(client), name, **LABELS) for name in names] == [None, None]
+    read = make_result(repeat=1)
+    read["summary"] |= {"joules_per_output_token": 0.25, "output_tokens_per_s_per_w": 4.0}
+    add_runs(database, read)
+    assert [value(scrape(client), name, **LABELS) for name in names] == [0.25, 4.0]
+    (newest, _) = client.get("/v1/runs").json()["items"]
+    assert newest["metrics"]["joules_per_output_token"] == 0.25
 
 
 def test_a_run_that_is_not_valid_shows_only_that(client: TestClient, database: Database) -> None:
