@@ -205,6 +205,11 @@ def _notes(groups: Mapping[str, Sequence[_Run]], axis: str) -> list[str]:
         notes.append("output tokens differ (" + ", ".join(f"{value}: {total}" for value, total in totals.items()) + ")")
     if axis == "model":
         notes.append("tokens of two tokenizers are different work: hold output_characters_per_s beside tokens/s")
+    for value, group in groups.items():
+        if any((run.result["environment"].get("start") or {}).get("engine_started") is False for run in group):
+            notes.append(
+                f"{value} was not started for its runs: its blocks are of one server, and tell of no other start"
+            )
     if any(run.fields.get("workload.lengths") == "natural" for run in first):
         notes.append("outputs ended where the model liked: nothing is ranked that divides tokens by time")
     if len({run.result["spec"].get("seed") for group in groups.values() for run in group}) > 1:

@@ -99,9 +99,13 @@ def _carry_out(spec: RunSpec, control: RunControl, site: Site, notebook: Noteboo
         notebook.prompts_digest = drawn.digest
         notebook.notes += drawn.notes
         control.stage = "warming"
+        if held is not None:
+            held.is_settled = False
         warm_up(batch, notebook, held)
         outcome = _measure(batch, notebook, drawn)
     raise_early_end(outcome)
+    if held is not None:
+        held.is_settled = True
 
 
 @contextmanager

@@ -292,7 +292,8 @@ class WorkloadSpec(Spec):
     seed: Seed | None = Field(default=None, exclude_if=_is_none)
     temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False), PLAIN] = 0.0
     #: whole batches of the same shape thrown away first; "auto": until two in a row agree within 2 % (at most 8); with
-    #: `duration_s` no more than 30 s of it each, behind the ramp-up
+    #: `duration_s` no more than 30 s of it each, behind the ramp-up. A later burst of a start goes on from there:
+    #: "auto" holds its first batch against the last of the burst before, a number means one batch
     warmup_batches: Annotated[int, Field(ge=0, le=100), PLAIN] | Literal["auto"] = "auto"
     socket: SocketPolicySpec = SocketPolicySpec()
     #: further body fields for every request, over everything else

@@ -39,6 +39,8 @@ class HeldServer:
     failure: EngineError | None = None
     #: workload -> output tokens a second of its last warm-up batch in this start
     warmed: dict[str, float | None] = field(default_factory=dict)
+    #: whatever was asked of it has been answered; whoever drives it says so. One cut short may be at work still
+    is_settled: bool = True
     #: `None`: nothing is up
     server: Server | None = None
     _asked: tuple[TargetSpec, bool] | None = None
@@ -94,7 +96,7 @@ class HeldServer:
             return self.server
         self.close()
         self.id, self.began_at, self.opened = uuid.uuid4().hex[:12], utc_now(), 0
-        self.model, self.startup_s, self.warmed = None, None, {}
+        self.model, self.startup_s, self.warmed, self.is_settled = None, None, {}, True
         self._asked = (spec, overlay)
         self.server = bring_up(spec, site, engine, overlay, should_stop, self._stack)
         return self.server

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from bench_runner.measure.nesting import spread_over
 from services.api.schemas import CellOut, SpreadOut, StartOut
@@ -11,7 +11,9 @@ from services.store.rows import ENDED, Run, RunMetrics, RunStatus
 METRICS = tuple(RunMetrics.__dataclass_fields__)
 
 
-def summarise_cells(runs: Sequence[Run], figures: Mapping[str, Mapping[str, float]]) -> list[CellOut]:
+def summarise_cells(
+    runs: Sequence[Run], figures: Mapping[str, Mapping[str, float]], attached: Collection[str] = ()
+) -> list[CellOut]:
     """Cells in the order in which the job first names them.
 
     Metrics are over VALID runs that nobody left out; where there is none, over all that completed and were not
@@ -20,14 +22,15 @@ def summarise_cells(runs: Sequence[Run], figures: Mapping[str, Mapping[str, floa
     Args:
         runs: of one job, in its order.
         figures: run id -> figures of its Summary, where it has a result.
+        attached: targets whose server nobody starts.
     """
     cells: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         cells.setdefault((run.target, run.workload), []).append(run)
-    return [_summarise(cell, figures) for cell in cells.values()]
+    return [_summarise(cell, figures, attached) for cell in cells.values()]
 
 
-def _summarise(cell: Sequence[Run], figures: Mapping[str, Mapping[str, float]]) -> CellOut:
+def _summarise(cell: Sequence[Run], figures: Mapping[str, Mapping[str, float]], attached: Collection[str]) -> CellOut:
     first = cell[0]
     completed = [run for run in cell if run.status == RunStatus.COMPLETED and run.excluded_at is None]
     valid = [run for run in completed if run.is_ranked]
@@ -48,7 +51,7 @@ def _summarise(cell: Sequence[Run], figures: Mapping[str, Mapping[str, float]]) 
         ended=sum(run.status in ENDED for run in cell),
         valid=len(valid),
         excluded=excluded,
-        starts=_starts(cell, basis),
+        starts=_starts(cell, basis, engine_started=first.target not in attached),
         rankable=0 < len(valid) == len(cell) - excluded,
         basis="valid" if valid else "not valid",
         metrics=_hot_metrics(basis),
@@ -56,7 +59,7 @@ def _summarise(cell: Sequence[Run], figures: Mapping[str, Mapping[str, float]]) 
     )
 
 
-def _starts(cell: Sequence[Run], basis: Sequence[Run]) -> list[StartOut]:
+def _starts(cell: Sequence[Run], basis: Sequence[Run], *, engine_started: bool) -> list[StartOut]:
     """The starts that its runs were really carried out in, by the job's order."""
     starts: dict[str, list[Run]] = {}
     for run in sorted(cell, key=lambda run: (run.started_at is None, run.started_at or run.created_at)):
@@ -66,6 +69,7 @@ def _starts(cell: Sequence[Run], basis: Sequence[Run]) -> list[StartOut]:
         StartOut(
             id=name,
             number=bursts[0].start,
+            engine_started=engine_started,
             runs=[run.id for run in bursts],
             valid=sum(run.status == RunStatus.COMPLETED and run.is_ranked for run in bursts),
             metrics=_hot_metrics([run for run in bursts if run in basis], alone=True),

@@ -25,6 +25,8 @@ def what_would_run(job: JobSpec, planned: Sequence[PlannedRun]) -> DryRunOut:
             f"{job.starts.count} starts a target, each of {job.starts.bursts} bursts a workload; "
             "a job of higher priority waits until a start has ended"
         )
+    elif any(not isinstance(run.spec.target.reach, Attached) for run in planned):
+        notes.append("each run starts its engine anew; with starts, several bursts share a start")
     return DryRunOut(
         runs=len(planned),
         steps=list(_steps(planned)),

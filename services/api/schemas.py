@@ -187,6 +187,10 @@ class StartOut(Answer):
     number: int | None = Field(
         description="which of the target's starts the job had asked for, from 0; two of one number: it was cut short"
     )
+    engine_started: bool = Field(
+        description="false: the server was there, and this is a block of runs on it: blocks tell how it drifts, and "
+        "nothing of how its starts differ"
+    )
     runs: list[str] = Field(description="ids of its bursts, in their order")
     valid: int = Field(description="bursts that count: VALID, and left out by nobody")
     metrics: dict[str, SpreadOut] = Field(description="over its bursts; those on which the cell's own rest")

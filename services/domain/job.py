@@ -40,7 +40,8 @@ class Starts(Spec):
     in them.
 
     A server that is attached is not started: its blocks are consecutive runs that nobody else comes between.
-    A burst that is not completed ends its start: the bursts left go on in a fresh one, which is told apart.
+    A burst whose load was cut short ends its start, as the worker's end does: the bursts left go on in a fresh one,
+    which is told apart.
     """
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"count": 3, "bursts": 5}]})
@@ -49,6 +50,14 @@ class Starts(Spec):
     bursts: Annotated[int, Field(ge=1, le=100), PLAIN] = Field(
         default=5, description="runs of each workload in one start, warm-up left out"
     )
+
+
+STARTS_EXAMPLE: dict[str, Any] = {
+    "name": "vLLM against TGI, by starts",
+    "targets": ["vllm-mistral-7b", "tgi-mistral-7b"],
+    "workloads": ["burst-100x128x128"],
+    "starts": {"count": 3, "bursts": 5},
+}
 
 
 class TargetArm(Spec):
@@ -124,7 +133,9 @@ class JobSpec(Spec):
     `{}` asks for 3 starts of 5 bursts a target, in the order A B B A.
     """
 
-    model_config = ConfigDict(json_schema_extra={"examples": [JOB_EXAMPLE, SWEEP_EXAMPLE, SEARCH_JOB_EXAMPLE]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [JOB_EXAMPLE, STARTS_EXAMPLE, SWEEP_EXAMPLE, SEARCH_JOB_EXAMPLE]}
+    )
 
     name: Annotated[str, Field(max_length=200)] = ""
     targets: Annotated[tuple[TargetChoice, ...], Field(min_length=1, max_length=100)]

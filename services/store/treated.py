@@ -20,6 +20,11 @@ def workloads_in_job(database: Database, job_id: str) -> dict[str, dict[str, Any
     return _of_first(database, job_id, func.coalesce(runs.c.series, runs.c.workload), documents.c.spec["workload"])
 
 
+def attached_in_job(database: Database, job_id: str) -> set[str]:
+    """Targets of the job whose server nobody starts."""
+    return {name for name, spec in targets_in_job(database, job_id).items() if spec["reach"]["kind"] == "attached"}
+
+
 def servers_in_job(database: Database, job_id: str) -> dict[str, dict[str, Any]]:
     """Target -> `environment["server"]` of its first run with a result; targets without any are not in it."""
     server = documents.c.result["environment"]["server"]

@@ -83,7 +83,7 @@ def carry_out(
             return None
         waiting = _spool(place, claimed, result, outcome.record_rows)
         following = None
-        if held is not None and not keeper.lost and _may_go_on(place, claimed, result, held):
+        if held is not None and not keeper.lost and _may_go_on(place, claimed, held):
             keeper.handing_in = True
             following = _go_on(place, claimed, result, outcome.record_rows)
         if following is None:
@@ -97,12 +97,12 @@ def carry_out(
     return following
 
 
-def _may_go_on(place: Workplace, claimed: ClaimedRun, result: Mapping[str, Any], held: HeldServer) -> bool:
-    """Another burst waits, and the engine is as the last one should leave it, or could not be started at all.
+def _may_go_on(place: Workplace, claimed: ClaimedRun, held: HeldServer) -> bool:
+    """Another burst waits, and nothing of the last one is still at work in the engine for it to meet.
 
-    What was cut short may still be at work in the engine, and the next burst is not to meet it.
+    A burst that failed before it sent anything left the engine as it was, or showed that it cannot be started.
     """
-    if place.stop.is_set() or not (result["outcome"] == "completed" or held.failure is not None):
+    if place.stop.is_set() or not held.is_settled:
         return False
     try:
         return another_waits(place.database, claimed)

@@ -36,7 +36,7 @@ from services.api.schemas import (
 )
 from services.domain.errors import NotFound, Problem
 from services.domain.expansion import expand
-from services.domain.job import JOB_EXAMPLE, JobSpec, TargetArm
+from services.domain.job import JOB_EXAMPLE, STARTS_EXAMPLE, JobSpec, TargetArm
 from services.domain.search import SEARCH_JOB_EXAMPLE
 from services.domain.sweep import SWEEP_EXAMPLE
 from services.store.database import Database
@@ -45,6 +45,7 @@ from services.store.rows import Job, RunStatus
 from services.store.searches import SearchState, searches_of_job
 from services.store.summaries import figures_of_job, reasons_of_job
 from services.store.targets import get_target
+from services.store.treated import attached_in_job
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -60,6 +61,7 @@ IdempotencyKey = Annotated[
 
 JOB_EXAMPLES: dict[str, Example] = {
     "two engines": {"value": JOB_EXAMPLE},
+    "starts in blocks": {"value": STARTS_EXAMPLE},
     "a sweep": {"value": SWEEP_EXAMPLE},
     "a search": {"value": SEARCH_JOB_EXAMPLE},
 }
@@ -102,6 +104,7 @@ def post_job(
 ) -> JobAcceptedOut | JSONResponse:
     """Ask for runs: targets × workloads × repeats. Answers at once; the worker takes them up in order.
 
+    With `starts`, an engine is started fewer times and measured in several bursts each time, there and back (A B B A).
     With `sweep`, each workload at each point of an axis (see the curve); with `search`, the highest load that meets an
     SLO: each run asks for the next, and the job says how it ended.
     """
@@ -174,11 +177,12 @@ def get_one_job(job_id: JobId, store: Store) -> JobDetailOut:
     """One job: its runs' states, and each target × workload summarised over its repeats."""
     job = get_job(store, job_id)
     runs = runs_of_job(store, job_id)
+    attached = attached_in_job(store, job_id) if any(run.start_id for run in runs) else set()
     return JobDetailOut(
         **JobOut.model_validate(job).model_dump(),
         spec=dict(job.spec),
         runs=[RunState.model_validate(run) for run in runs],
-        cells=summarise_cells(runs, figures_of_job(store, job_id)),
+        cells=summarise_cells(runs, figures_of_job(store, job_id), attached),
         searches=[search_out(job, state) for state in searches_of_job(store, job_id)],
         asymmetries=asymmetries_found(store, job_id),
     )

@@ -74,7 +74,7 @@ def test_flags_that_a_server_was_found_with_go_before_those_stated(client: TestC
 
 def test_a_dry_run_says_what_would_run_and_queues_nothing(client: TestClient) -> None:
     boxed = VLLM | {"reach": CONTAINER, "resources": ["gpu:0"]}
-    launched = {"kind": "process", "model_path": "folder", "args": ["--api-key", "sk-0123456789"]}
+    launched = {"kind": "process", "model_path": "folder", "args": ["--max-num-seqs", "64"]}
     job = {
         "targets": [boxed, TGI, VLLM | {"name": "p", "reach": launched}],
         "workloads": ["burst-100x128x128"],
@@ -96,11 +96,56 @@ def test_a_dry_run_says_what_would_run_and_queues_nothing(client: TestClient) ->
     assert there["starts"] is None
     assert there["words"] == "100 requests of burst-100x128x128, repeat 0, at http://127.0.0.1:10"
     assert process["starts"].startswith("vllm serve folder")
-    assert "sk-0123456789" not in answer.text
-    assert found["notes"] == ["before a container starts, whatever other listed container is on its card is stopped"]
+    assert found["notes"] == [
+        "before a container starts, whatever other listed container is on its card is stopped",
+        "each run starts its engine anew; with starts, several bursts share a start",
+    ]
     assert "too many at once" in told(found)
     assert client.get("/v1/jobs").json()["items"] == []
     assert client.post("/v1/jobs", json=job, headers={"Idempotency-Key": "asked"}).status_code == 202
+
+
+def test_a_dry_run_of_starts_says_where_the_engine_goes_up_and_down(client: TestClient) -> None:
+    boxed = VLLM | {"reach": CONTAINER, "resources": ["gpu:0"]}
+    job = {"targets": [boxed, TGI], "workloads": ["burst-100x128x128"], "starts": {"count": 2, "bursts": 3}}
+    found = client.post("/v1/jobs?dry_run=true", json=job).json()
+    assert [(step["target"], step["start"], step["burst"]) for step in found["steps"]] == [
+        (name, start, burst) for name, start in (("v", 0), ("t", 0), ("t", 1), ("v", 1)) for burst in range(3)
+    ]
+    first, second, third = (step["words"] for step in found["steps"][:3])
+    load = "100 requests of burst-100x128x128, burst"
+    assert first == f"start the container enginebench-vllm, wait until it generates, {load} 0 of start 0"
+    assert (second, third) == (f"{load} 1 of start 0", f"{load} 2 of start 0, stop it")
+    assert [step["starts"] is not None for step in found["steps"]] == [True] + [False] * 8 + [True] + [False] * 2
+    assert found["steps"][3]["words"] == f"{load} 0 of start 0, at http://127.0.0.1:10"
+    assert found["notes"][1].startswith(
+        "2 starts a target, each of 3 bursts a workload; a job of higher priority waits"
+    )
+
+
+def test_a_job_of_starts_is_queued_with_each_run_s_start_and_burst(client: TestClient, database: Database) -> None:
+    job = {"targets": [VLLM], "workloads": ["burst-100x128x128"], "starts": {"count": 1, "bursts": 2}}
+    accepted = client.post("/v1/jobs", json=job).json()
+    for name in ("s1", "s2"):
+        result = make_result()
+        result["environment"]["start"] = {"id": name, "burst": 0, "engine_started": False}
+        finish(database, take(database), result, [])
+    found = client.get(f"/v1/jobs/{accepted['id']}").json()
+    assert [(run["start"], run["burst"], run["start_id"]) for run in found["runs"]] == [(0, 0, "s1"), (0, 1, "s2")]
+    (cell,) = found["cells"]
+    assert [(start["id"], start["engine_started"], start["valid"]) for start in cell["starts"]] == [
+        ("s1", False, 1),
+        ("s2", False, 1),
+    ]
+    over = cell["metrics"]["output_tokens_per_s"]
+    assert (over["n"], over["bursts"], over["interval"]) == (2, 2, [over["median"]] * 2)
+    (shown,) = client.get(f"/v1/runs?job={accepted['id']}&limit=1").json()["items"]
+    assert (shown["start"], shown["burst"], shown["start_id"]) == (0, 1, "s2")
+    ids = ",".join(run["id"] for run in found["runs"])
+    sides = client.get(f"/v1/compare?runs={ids}&axis=engine").json()["sides"]
+    assert [(side["starts"], len(side["runs"])) for side in sides] == [(2, 2)]
+    again = client.post("/v1/jobs", json=found["spec"])
+    assert again.status_code == 202, again.text
 
 
 def test_a_dry_run_refuses_what_the_job_would_be_refused_for(client: TestClient) -> None:

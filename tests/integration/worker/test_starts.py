@@ -18,9 +18,10 @@ from services.domain.errors import Unavailable
 from services.store.database import Database
 from services.store.gauges import state_counts
 from services.store.jobs import cancel_job, get_job
-from services.store.rows import Job, RunStatus
+from services.store.queue import claim
+from services.store.rows import ClaimedRun, Job, Renewal, RunStatus
 from services.store.runs import get_run
-from services.worker import execute
+from services.worker import execute, keeper
 from tests.fakes.jobs import planned, put
 from tests.fakes.worker import FakeRuns, await_true, running_worker
 
@@ -45,6 +46,7 @@ class Engines(FakeRuns):
         self.happened.append(f"run {spec.repeat}")
         if count in self.breaking:
             self.specs.append(spec)
+            held.is_settled = False
             return Notebook(spec, utc_now()).close(RunError(self.breaking[count]))
         if held.failure is not None:
             self.specs.append(spec)
@@ -61,7 +63,7 @@ class Engines(FakeRuns):
 
         def down(name: str = held.id) -> None:
             self.happened.append(f"stop {name}")
-            held.id = None
+            held.id, held.is_settled = None, True
 
         held._stack.callback(down)
 
@@ -168,6 +170,25 @@ def test_a_worker_that_ends_stops_the_engine_and_leaves_the_bursts_to_another(
     with running_worker(database_url, tmp_path / "b", again, worker_id="w2"):
         await_true(lambda: ended(database, job), "the job ends")
     assert again.happened == ["start s0", "run 1", "stop s0", "start s1", "run 2", "run 3", "stop s1"]
+
+
+def test_a_start_that_another_worker_took_over_has_its_engine_stopped(
+    database: Database, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = two_starts(database)
+    engines = Engines(heeds_deadline=False)
+    taken: list[ClaimedRun] = []
+
+    def never_in_time(*_: object) -> Renewal:
+        if not taken and (theirs := claim(database, "w2", 30.0)) is not None:
+            taken.append(theirs)
+        return Renewal(owned=not taken, cancel_requested=False)
+
+    monkeypatch.setattr(keeper, "renew", never_in_time)
+    with running_worker(database_url, tmp_path / "state", engines, lease_s=0.5):
+        await_true(lambda: "stop s0" in engines.happened, "the engine is stopped")
+        assert engines.happened == ["start s0", "run 0", "stop s0"]
+        assert [claimed.run_id for claimed in taken] == [f"{job.id}-00000"]
 
 
 @pytest.mark.parametrize("at", ["another_waits", "finish_and_go_on"])

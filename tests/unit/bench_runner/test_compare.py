@@ -93,6 +93,15 @@ def test_starts_are_the_samples_where_runs_are_bursts_of_them() -> None:
     assert few.sides[1].figures["duration_s"].spread.interval is None
 
 
+def test_blocks_on_a_server_that_nobody_started_are_said_to_be_no_starts() -> None:
+    attached, other = in_start("s1"), in_start("s2", target=TGI)
+    attached["environment"]["start"]["engine_started"] = False
+    notes = compare([attached, other], "engine").notes
+    assert [note for note in notes if "was not started" in note] == [
+        "vllm was not started for its runs: its blocks are of one server, and tell of no other start"
+    ]
+
+
 def test_ranges_that_touch_are_the_same() -> None:
     one = [make_result(took_ms=ms) for ms in (1000, 1020, 980)]
     other = [make_result(took_ms=ms, target=TGI) for ms in (990, 970, 960)]
