@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
@@ -110,6 +110,13 @@ class Settings(BaseSettings):
     def secret_values(self) -> dict[str, str]:
         """Values of the listed secrets that are set, by name."""
         return {name: os.environ[name] for name in self.secrets if os.environ.get(name)}
+
+    def known_secrets(self) -> set[str]:
+        """Values that no line may show: keys, listed secrets, the database's password, the hub's token."""
+        keys = [*self.api_keys, *([self.metrics_key] if self.metrics_key else [])]
+        password = urlsplit(self.database_url.get_secret_value()).password or ""
+        found = {key.get_secret_value() for key in keys} | {*self.secret_values().values()}
+        return (found | {password, unquote(password), os.environ.get("HF_TOKEN", "")}) - {""}
 
 
 def variable_of(field: str) -> str:

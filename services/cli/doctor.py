@@ -43,7 +43,8 @@ def execute(arguments: argparse.Namespace) -> int:
     variables = read_env_file(arguments.env_file)
     settings, findings = _settings()
     findings += examine(arguments, settings, variables)
-    secrets = {*secrets_of(variables or {}), *_secrets(settings)}
+    secrets = secrets_of(variables or {}) | {os.environ.get("HF_TOKEN", "")}
+    secrets |= settings.known_secrets() if settings is not None else set()
     findings = without_secrets(findings, secrets)
     state = worst(findings)
     if arguments.json:
@@ -133,16 +134,3 @@ def _settings() -> tuple[Settings | None, list[Finding]]:
         return read_settings(), [ok("settings", "every ENGINEBENCH_ variable can be read")]
     except BadInput as error:
         return None, [fail("settings", f"{p.field}: {p.problem}", p.mend) for p in error.problems]
-
-
-def _secrets(settings: Settings | None) -> set[str]:
-    """Values that must not be shown."""
-    found = {os.environ.get("HF_TOKEN", "")}
-    if settings is not None:
-        from urllib.parse import unquote, urlsplit
-
-        found |= {key.get_secret_value() for key in settings.api_keys} | {*settings.secret_values().values()}
-        found |= {settings.metrics_key.get_secret_value()} if settings.metrics_key else set()
-        password = urlsplit(settings.database_url.get_secret_value()).password or ""
-        found |= {password, unquote(password)}
-    return found

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
+from collections.abc import Iterable
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -24,27 +26,48 @@ def execute(arguments: argparse.Namespace) -> int:
     from services.store.database import migrate
 
     try:
-        migrate(read_settings().database_url.get_secret_value())
+        settings = read_settings()
+        if not sys.stderr.isatty():
+            _log_to_stderr(settings.log_level, settings.known_secrets())
+        migrate(settings.database_url.get_secret_value())
     except (BadInput, Unavailable, OSError) as error:
         return refused("migrate", error)
     return 0
 
 
+#: Whose standard error is a log: a line of it that no program reads as JSON would be lost there.
+LOGGED = ("serve", "migrate")
+
+
 def refused(command: str, error: Exception) -> int:
-    """Says what keeps a command from starting, each setting by its variable; 2: wrong settings, 1: database away."""
+    """Says what keeps a command from starting, each setting by its variable; 2: wrong settings, 1: database away.
+
+    In words; of a service whose standard error is no terminal, in lines of its log.
+    """
     from services.domain.errors import BadInput
     from services.settings import variable_of
 
+    code = 2
     match error:
         case BadInput():
-            for problem in error.problems:
-                where = f"{variable_of(problem.field)}: {problem.problem} ({problem.mend})"
-                print(f"enginebench {command}: {where}", file=sys.stderr)
-            return 2
+            reasons = [f"{variable_of(one.field)}: {one.problem} ({one.mend})" for one in error.problems]
         case OSError():
             # only SQLite's folder is made on the way to the database
             where = f"{variable_of('database_url')}: {error.filename} cannot be used: {error.strerror}"
-            print(f"enginebench {command}: {where} (name a file in a folder that may be written)", file=sys.stderr)
-            return 2
-    print(f"enginebench {command}: {error}", file=sys.stderr)
-    return 1
+            reasons = [f"{where} (name a file in a folder that may be written)"]
+        case _:
+            reasons, code = [str(error)], 1
+    if command in LOGGED and not sys.stderr.isatty():
+        _log_to_stderr("info")
+        for reason in reasons:
+            logging.getLogger(__name__).error("cannot start", extra={"command": command, "reason": reason})
+        return code
+    for reason in reasons:
+        print(f"enginebench {command}: {reason}", file=sys.stderr)
+    return code
+
+
+def _log_to_stderr(level: str, secrets: Iterable[str] = ()) -> None:
+    from services.telemetry.logs import configure_logs
+
+    configure_logs(level, secrets)

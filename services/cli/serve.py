@@ -157,9 +157,7 @@ def serve_worker(settings: Settings) -> int:
 def _configure_logs(settings: Settings) -> None:
     from services.telemetry.logs import configure_logs
 
-    secrets = [key.get_secret_value() for key in settings.api_keys]
-    secrets += [settings.metrics_key.get_secret_value()] if settings.metrics_key else []
-    configure_logs(settings.log_level, [*secrets, *settings.secret_values().values()])
+    configure_logs(settings.log_level, settings.known_secrets())
 
 
 def serve_both(settings: Settings) -> int:

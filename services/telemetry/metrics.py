@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engines.clock import monotonic_ns
+from services.telemetry.logs import answering
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 #: What matched no route; its path is whatever a stranger typed, and must not become a label.
@@ -36,6 +37,7 @@ class HttpMetrics:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        answering(scope)
         started_ns = monotonic_ns()
         # The client may leave before there is a status.
         status = "none"

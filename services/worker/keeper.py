@@ -14,6 +14,7 @@ from services.domain.errors import Unavailable
 from services.store.database import Database
 from services.store.queue import renew
 from services.store.rows import ClaimedRun
+from services.telemetry.logs import carried
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class LeaseKeeper:
     _drain_until_ns: int | None = None
 
     def __enter__(self) -> LeaseKeeper:
-        self._thread = threading.Thread(target=self._keep, name="lease-keeper", daemon=True)
+        self._thread = threading.Thread(target=carried(self._keep), name="lease-keeper", daemon=True)
         self._thread.start()
         return self
 

@@ -28,6 +28,7 @@ from services.settings import Settings
 from services.store.database import Database, close, open_database, ping
 from services.store.queue import beat, claim, hold, sign_off
 from services.store.rows import ClaimedRun, WorkerHost
+from services.telemetry.logs import about_run, in_work
 from services.worker.execute import LONGEST_PAUSE_S, Runner, Workplace, carry_out, deliver
 from services.worker.spool import waiting_results
 
@@ -106,14 +107,15 @@ def _claim_and_run(place: Workplace, settings: Settings, pulse: _Pulse) -> None:
         try:
             ping(place.database)
             for waiting in waiting_results(place.results):
-                deliver(place.database, waiting, place.stop)
+                with in_work(**about_run(waiting.run_id, attempt=waiting.attempt)):
+                    deliver(place.database, waiting, place.stop)
             before_ns = monotonic_ns()
             claimed = claim(place.database, settings.worker_id, settings.lease_s)
             if claimed is not None:
                 # A name that the API could not resolve, or that means another address here, is held by its address too.
                 found = occupied_resources(claimed.run_spec.target, look_up)
                 if not hold(place.database, claimed, found, settings.lease_s):
-                    log.info("run waits for its address", extra={"run_id": claimed.run_id, "resources": found})
+                    log.info("run waits for its address", extra=about_run(claimed.run_id, resources=found))
                     continue
         except Unavailable as error:
             log.warning("database away", extra={"reason": str(error), "pause_s": pause_s})
@@ -135,7 +137,9 @@ def _carry_out_start(place: Workplace, claimed: ClaimedRun, before_ns: int, puls
         while following is not None:
             run, since_ns = following
             pulse.run_id = run.run_id
-            following = carry_out(place, run, since_ns, None if run.start is None else held)
+            about = about_run(run.run_id, attempt=run.attempt, engine=run.run_spec.target.engine)
+            with in_work(**about):
+                following = carry_out(place, run, since_ns, None if run.start is None else held)
     pulse.run_id = None
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import secrets
 from dataclasses import asdict
+from logging import getLogger
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Query, Request, Response
@@ -46,6 +47,8 @@ from services.store.searches import SearchState, searches_of_job
 from services.store.summaries import figures_of_job, reasons_of_job
 from services.store.targets import get_target
 from services.store.treated import attached_in_job
+
+log = getLogger(__name__)
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -120,7 +123,7 @@ def post_job(
     planned = expand(job, stored, presets=PRESETS, stops_early=stops_early, seed=seed, lookup=look_up)
     if dry_run:
         return JSONResponse(what_would_run(job, planned).model_dump(mode="json"))
-    accepted, _ = enqueue(
+    accepted, is_new = enqueue(
         store,
         spec=job.model_copy(update={"seed": seed}).model_dump(mode="json"),
         name=job.name,
@@ -131,6 +134,7 @@ def post_job(
         body_digest=digest,
         created_by=None if caller is None else {"id": caller.id, "name": caller.name},
     )
+    log.info("job accepted", extra={"job_id": accepted.id, "runs": len(planned), "is_new": is_new})
     response.headers["Location"] = f"/v1/jobs/{accepted.id}"
     told = asymmetries_planned(planned)
     return JobAcceptedOut(**JobOut.model_validate(accepted).model_dump(), asymmetries=told)

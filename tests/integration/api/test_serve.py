@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -108,7 +109,9 @@ def test_a_database_that_cannot_be_made_is_named(command: str, database_url: str
     (tmp_path / "file").write_text("")
     done = enginebench(command, f"sqlite:///{tmp_path}/file/x.sqlite", ENGINEBENCH_STATE_DIR=str(tmp_path / "state"))
     assert done.returncode == 2
-    assert done.stderr.startswith(f"enginebench {command}: ENGINEBENCH_DATABASE_URL: {tmp_path}/file cannot be used: ")
+    told = json.loads(done.stderr)
+    assert (told["event"], told["command"]) == ("cannot start", command)
+    assert told["reason"].startswith(f"ENGINEBENCH_DATABASE_URL: {tmp_path}/file cannot be used: ")
     assert "Traceback" not in done.stderr
 
 

@@ -49,6 +49,17 @@ def test_keys_and_passwords_never_show(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "very-secret" not in repr(read_settings())
 
 
+def test_everything_that_no_line_may_show_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENGINEBENCH_API_KEYS", "key-one,key-two")
+    monkeypatch.setenv("ENGINEBENCH_METRICS_KEY", "key-of-prometheus")
+    monkeypatch.setenv("ENGINEBENCH_DATABASE_URL", "postgresql://user:p%40ss-word@host/name")
+    monkeypatch.setenv("GPU_KEY", "key-of-an-engine")
+    monkeypatch.setenv("ENGINEBENCH_SECRETS", '{"GPU_KEY": "https://gpu.example:8000"}')
+    monkeypatch.setenv("HF_TOKEN", "hf_token")
+    keys = {"key-one", "key-two", "key-of-prometheus", "key-of-an-engine"}
+    assert read_settings().known_secrets() == keys | {"p%40ss-word", "p@ss-word", "hf_token"}
+
+
 def test_secrets_are_read_from_their_own_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GPU_KEY", "value")
     monkeypatch.setenv("ENGINEBENCH_SECRETS", '{"GPU_KEY": "https://gpu.example:8000", "UNSET": "http://other"}')
