@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from bench_runner.errors import SpecError
-from bench_runner.fairness import Asymmetry, told_apart, treatment
+from bench_runner.fairness import NOT_KNOWN, Asymmetry, told_apart, treatment
 from bench_runner.likeness import AXES, Fields, axis_value, fields_of
 from bench_runner.measure.metrics import METRICS
 from bench_runner.measure.nesting import start_of
@@ -161,7 +161,9 @@ def _asymmetries(groups: Mapping[str, Sequence[_Run]]) -> tuple[Asymmetry, ...]:
 
 def _treatment(result: Mapping[str, Any]) -> dict[str, str]:
     spec = RunSpec.model_validate(result["spec"])
-    return treatment(spec.target, spec.workload, result["environment"].get("server"))
+    cards = result["environment"].get("cards") or {}
+    driver = f"{cards.get('driver') or NOT_KNOWN}, CUDA {cards.get('cuda') or NOT_KNOWN}"
+    return {**treatment(spec.target, spec.workload, result["environment"].get("server")), "driver of the cards": driver}
 
 
 def _nothing_beside(groups: Mapping[str, Sequence[_Run]], axis: str, left_out: int) -> str:

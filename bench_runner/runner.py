@@ -92,7 +92,7 @@ def _carry_out(spec: RunSpec, control: RunControl, site: Site, notebook: Noteboo
         _check_engine(target)
         control.stage = "planning"
         tokenizer = _choose_tokenizer(spec, target, control)
-        notebook.environment = _environment(spec, target, tokenizer)
+        notebook.environment = _environment(spec, target, tokenizer, notebook.notes)
         overhead = _template_tokens(target, tokenizer)
         batch = Batch(spec, target, tokenizer, overhead, control, site.state_dir, deadline_ns)
         drawn = batch.draw(MEASURED)
@@ -136,7 +136,9 @@ def _measure(batch: Batch, notebook: Notebook, drawn: DrawnWorkload) -> LoadOutc
     control.stage = "measuring"
     before = _still_counters(target)
     broken = partial(_keep_broken, batch, notebook, drawn)
-    watched = _watch_cards(spec, target, spec.scrape_interval_s)
+    # A driver that was not there a moment ago, or hung, is not waited for again.
+    has_cards = notebook.environment["cards"] is not None
+    watched = _watch_cards(spec, target, spec.scrape_interval_s) if has_cards else CardWatch(None, interval_s=None)
     with target.watch(spec.scrape_interval_s) as watch, watched, batch.send(drawn, salvage=broken) as outcome:
         watch.stop()
         watched.stop()
@@ -288,7 +290,7 @@ def _keep_cards(notebook: Notebook, outcome: LoadOutcome, cards: CardLog) -> Non
     told = describe_cards(cards, span)
     if told is not None:
         notebook.telemetry = {**(notebook.telemetry or {}), "cards": told}
-    notebook.notes += card_notes(cards, span)
+    notebook.notes += [note for note in card_notes(cards, span) if note not in notebook.notes]
 
 
 def _keep_telemetry(notebook: Notebook, outcome: LoadOutcome, watch: Watch) -> None:
@@ -302,7 +304,8 @@ def _keep_telemetry(notebook: Notebook, outcome: LoadOutcome, watch: Watch) -> N
         notebook.notes.append("the engine's own metrics were not read beside the load: scrape_interval_s is null")
 
 
-def _environment(spec: RunSpec, target: OpenTarget, tokenizer: Tokenizer) -> dict[str, object]:
+def _environment(spec: RunSpec, target: OpenTarget, tokenizer: Tokenizer, notes: list[str]) -> dict[str, object]:
+    """What the run is made on; `notes` gets what could not be learned of it."""
     facts = target.facts
     server = {
         "engine": target.engine.name,
@@ -327,15 +330,16 @@ def _environment(spec: RunSpec, target: OpenTarget, tokenizer: Tokenizer) -> dic
         "flag_class": spec.target.flag_class,
         "socket_policy": spec.workload.socket.model_dump(),
         "tokenizer": tokenizer.name,
-        "cards": _host_cards(spec, target),
+        "cards": _host_cards(spec, target, notes),
         "model_revision": model_revision(spec.target, facts.flags, facts.info),
     }
     return describe(target.origin.address, server=server, run=stated, port=target.origin.port)
 
 
-def _host_cards(spec: RunSpec, target: OpenTarget) -> dict[str, object] | None:
+def _host_cards(spec: RunSpec, target: OpenTarget, notes: list[str]) -> dict[str, object] | None:
     with _watch_cards(spec, target, None) as cards:
-        pass
+        cards.stop()
+    notes += cards.troubles
     return describe_host(cards.host, own=bool(_cards(spec, target)))
 
 

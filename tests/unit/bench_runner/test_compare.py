@@ -165,16 +165,20 @@ def test_each_axis_sets_its_own_fields_free_and_no_others(axis: str, change: dic
 
 
 def test_cards_that_may_draw_more_are_other_hardware() -> None:
-    def capped(watts: float | None, of_target: bool = True) -> dict[str, Any]:
+    def capped(watts: float | None, of_target: bool = True, driver: str = "580.95.05") -> dict[str, Any]:
         result = make_result()
         card = {"index": 0, "power_limit_w": watts}
-        result["environment"]["cards"] = {"count": 1, "of_target": of_target, "cards": [card]}
+        told = {"driver": driver, "cuda": "13.0", "count": 1, "of_target": of_target, "cards": [card]}
+        result["environment"]["cards"] = told
         return result
 
     assert fields_that_differ(compare([capped(700), capped(400)], "version")) == ["power_limits_w"]
     found = compare([capped(700), capped(400)], "power_limit")
     assert [side.value for side in found.sides] == ["700", "400"]
     assert found.comparable
+    assert found.asymmetries == ()
+    (other,) = compare([capped(700), capped(400, driver="590.1")], "power_limit").asymmetries
+    assert other.words == "driver of the cards: 700: 580.95.05, CUDA 13.0; 400: 590.1, CUDA 13.0"
     # Of cards that nobody says are the target's, nothing is known.
     assert compare([capped(700, of_target=False), make_result()], "version").differences == ()
 

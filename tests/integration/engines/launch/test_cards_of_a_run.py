@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from bench_runner.load.contract import RunControl
 from bench_runner.measure.result import RunResult
 from bench_runner.plan.spec import RunSpec
 from engines.target import Site
-from tests.fakes.nvml import Driver, installed, no_driver
+from tests.fakes.nvml import DRIVER_NOT_LOADED, Driver, installed, no_driver
 
 BOTH = ("gpu:0", "gpu:1")
 
@@ -84,6 +85,25 @@ def test_without_readings_beside_the_load_a_card_is_read_at_both_ends(tmp_path: 
     assert driver.calls.count("nvmlDeviceGetTotalEnergyConsumption") == 4
     assert (result.telemetry or {}).get("cards", {}).get("energy_j") is None
     assert result.summary["joules_per_output_token"] is None
+
+
+def test_a_card_that_is_not_there_is_named_once_and_is_not_asked_for_again(tmp_path: Path) -> None:
+    with installed(Driver(), tmp_path) as driver:
+        result = run(tmp_path, "gpu:7")
+    assert driver.calls.count("nvmlInitWithFlags") == 1
+    assert [note for note in result.notes if "card" in note] == [
+        "card 7 did not answer to the end (there is no such card)"
+    ]
+    assert result.environment["cards"] is None
+
+
+def test_a_driver_that_does_not_answer_is_asked_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with installed(Driver(answers={"nvmlInitWithFlags": DRIVER_NOT_LOADED}), tmp_path) as driver:
+        with caplog.at_level(logging.DEBUG, logger="engines.cards"):
+            result = run(tmp_path, *BOTH)
+        assert driver.calls == ["nvmlInitWithFlags"]
+    assert [(one.levelname, one.message) for one in caplog.records] == [("DEBUG", "no card is read")]
+    assert result.environment["cards"] is None
 
 
 def test_a_host_without_cards_has_none_of_it(tmp_path: Path) -> None:
