@@ -154,6 +154,9 @@ class Capture:
     #: error text where `ended` is not "complete" or "eof"
     error: str = ""
     fresh_connection: bool = True
+    #: for so long, at most, bytes may have waited for us that were then read together with later ones: from the last
+    #: moment at which nothing waited on any connection to the read; 0: each read carried one chunk
+    waited_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +192,9 @@ class Completion:
     token_ids: tuple[int, ...] | None = None
     #: the model's name as the answer gives it
     model: str | None = None
+    #: of the shared ones those that came in a chunk of their own, so that they may have arrived before their stamp; in
+    #: an answer without chunks, all of them
+    merged_events: int = 0
 
 
 @dataclass(frozen=True, slots=True)

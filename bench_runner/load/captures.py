@@ -54,6 +54,7 @@ def _captured(index: int, process: int, kept: Kept, end_ns: int) -> Capture:
         ended_ns=kept.ended_ns if over else end_ns,
         error=kept.error if over else "the load process died before this request was over",
         fresh_connection=bool(kept.first),
+        waited_ns=kept.waited_ns,
     )
 
 

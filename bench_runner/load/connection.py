@@ -37,7 +37,7 @@ class Connection:
 
     __slots__ = ("answered", "bound", "connect_ns", "deadline_ns", "error", "fd", "framer", "local_port", "opened_ns",
                  "pending", "position", "quick_ack", "recvmsg", "resends", "scheduled_ns", "sent_kernel_ns", "sent_ns",
-                 "served", "sock", "stamps_sends", "state", "tls")  # fmt: skip
+                 "served", "sock", "stamps_sends", "state", "tls", "waited_ns")  # fmt: skip
 
     def __init__(self, family: int) -> None:
         self.sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
@@ -72,6 +72,8 @@ class Connection:
         self.quick_ack = False
         #: bytes of the answer came
         self.answered = False
+        #: see `Capture.waited_ns`
+        self.waited_ns = 0
 
     def open(self, address: tuple[str, int] | tuple[str, int, int, int], now_ns: int) -> int:
         """Begins to connect. Returns 0 or EINPROGRESS, or the errno of an immediate failure."""
@@ -94,6 +96,7 @@ class Connection:
         self.sent_kernel_ns = 0
         self.resends = resends
         self.answered = False
+        self.waited_ns = 0
 
     def send(self, payload: memoryview, *, first: bool = True) -> bool:
         """Writes what the socket takes; the rest stays in `pending`. False: the peer is gone."""

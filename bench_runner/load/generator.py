@@ -50,15 +50,17 @@ from bench_runner.load.spool import (
 from bench_runner.load.tally import Tally
 from bench_runner.load.timer import Timer
 from engines.clock import monotonic_ns, process_cpu_ns
-from engines.dialects.http1 import WHOLE_CHUNKS
+from engines.dialects.http1 import WHOLE_CHUNKS, are_whole_chunks
 
 #: the tally is published, and the spool written, this often
 TICK_NS = 250_000_000
 EPOLLIN = select.EPOLLIN
-#: a read of so many bytes does not wait for others to be written with it
-LARGE_READ_BYTES = 8_192
+#: a read of so many bytes does not wait for others to be written with it: what is held stays small
+LARGE_READ_BYTES = 2_048
 #: events taken at once: between two batches the schedule is looked at
 MAX_EVENTS = 64
+#: sockets that answer later than this had nothing when they were asked
+WAITED_NS = 200_000
 
 
 class Generator:
@@ -88,6 +90,9 @@ class Generator:
         #: before the window: no connection may take longer than until then
         self._ready_by_ns = NEVER_NS
         self._wake_ns = 0
+        #: when sockets were last asked what they have; and the last moment at which all that had come was read, or
+        #: is in hand
+        self._asked_ns = self._caught_up_ns = monotonic_ns()
         self._tick_ns = 0
         self._tally = Tally(counters)
 
@@ -146,11 +151,15 @@ class Generator:
         """Waits for something to happen and answers it.
 
         The hot path is in here, for a call costs as much as what it does: nearly every event is a read of one whole
-        chunk of a stream, of which nothing is to be understood. Its stamp is taken just behind the read.
+        chunk of a stream, or of several, of which nothing is to be understood. Its stamp is taken just behind the read.
         """
         find = self._pool.table.get
         reads = self._spool.reads
-        for fd, mask in self._epoll.poll(-1 if self._wake_ns else 0, MAX_EVENTS):
+        ready = self._epoll.poll(-1 if self._wake_ns else 0, MAX_EVENTS)
+        answered_ns = monotonic_ns()
+        if answered_ns - self._asked_ns > WAITED_NS:
+            self._caught_up_ns = answered_ns  # there was nothing to read until now
+        for fd, mask in ready:
             connection = find(fd)
             if mask != EPOLLIN or connection is None or not connection.framer.between_chunks:
                 self._react(fd, mask, connection)
@@ -164,14 +173,24 @@ class Generator:
                     if data.startswith(WHOLE_CHUNKS[len(data)]) and data.endswith(b"\r\n"):
                         reads.append((connection.position, now, ancillary, data))
                         continue
+                    if are_whole_chunks(data):
+                        reads.append((connection.position, now, ancillary, data))
+                        connection.waited_ns = max(connection.waited_ns, now - self._caught_up_ns)
+                        if len(data) >= LARGE_READ_BYTES:
+                            self._spool.flush(self._tally.offset_ns)
+                        continue
                     self._take(connection, (connection.position, now, ancillary, data))
             if self._ended is not None:
                 return
         if len(reads) >= HOLD_READS:
             self._spool.flush(self._tally.offset_ns)
+        if len(ready) < MAX_EVENTS:
+            self._caught_up_ns = answered_ns  # what was not among them came later
         now = monotonic_ns()
         if now >= self._wake_ns:
             self._advance(now)
+            now = monotonic_ns()
+        self._asked_ns = now
 
     def _react(self, fd: int, mask: int, connection: Connection | None) -> None:
         """Answers whatever is not the next chunk of a stream."""
@@ -237,6 +256,7 @@ class Generator:
     def _write_down(self) -> None:
         """What was measured so far goes to the spool, its counts to the worker."""
         self._spool.flush(self._tally.offset_ns)
+        self._plan.forget()
         self._tally.received_bytes = self._spool.received_bytes
         self._tally.publish()
 
@@ -332,7 +352,10 @@ class Generator:
             self._spool.reads.append((position, now, ancillary, data))
             if len(data) >= LARGE_READ_BYTES:
                 self._spool.flush(self._tally.offset_ns)
-            if connection.framer.feed(data):
+            over = connection.framer.feed(data)
+            if connection.framer.several:
+                connection.waited_ns = max(connection.waited_ns, now - self._caught_up_ns)
+            if over:
                 malformed = connection.framer.malformed
                 self._finish(connection, MALFORMED if malformed else COMPLETE, now, malformed or "")
         if closed and connection.state == BUSY:

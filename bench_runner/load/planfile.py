@@ -56,6 +56,11 @@ class Plan(NamedTuple):
     payloads_at: int
     fd: int
 
+    def forget(self) -> None:
+        """Gives back the pages of the arrays that were looked at, which the page cache keeps."""
+        assert isinstance(self.ends.obj, mmap.mmap)
+        self.ends.obj.madvise(mmap.MADV_DONTNEED)
+
     def payload(self, position: int) -> memoryview:
         """The complete HTTP request at `position`. Read, not mapped: pages once touched would stay in memory."""
         start = self.ends[position - 1] if position else 0

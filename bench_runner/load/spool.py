@@ -33,10 +33,9 @@ HOLD_READS = 256
 #: (0: none), where its bytes begin in the captures file, how many they are
 ROW = 6
 #: in the index: written, ending, first request on its connection, sent by the kernel's stamp; local port, resends; last
-#: read's row (-1: none); scheduled, sent, connect time, ended (ns); where the error text is in the captures file, its
-#: bytes
-RECORD = struct.Struct("=BBBBHHqqqqqqq")
-_CELLS = struct.Struct(f"={ROW}q")
+#: read's row (-1: none); scheduled, sent, connect time, ended, longest wait (ns); where the error text is in the
+#: captures file, its bytes
+RECORD = struct.Struct("=BBBBHHqqqqqqqq")
 _NO_STAMP = bytes(16)
 #: mapped pages are given back after so many bytes were read
 _MAPPED_BYTES = 16 << 20
@@ -83,6 +82,7 @@ class SpoolWriter:
                 connection.sent_kernel_ns or connection.sent_ns,
                 connection.connect_ns if connection.served == 0 else 0,
                 ended_ns,
+                connection.waited_ns,
             ),
             error.encode(errors="replace")[:2000],
         )
@@ -161,6 +161,7 @@ class Kept(NamedTuple):
     sent_ns: int
     connect_ns: int
     ended_ns: int
+    waited_ns: int
     error: str
     user_ns: array[int]
     kernel_ns: array[int]
@@ -204,35 +205,33 @@ class SpoolReader:
         record = os.pread(self._index, RECORD.size, RECORD.size * position)
         if not any(record[:1]):
             return None
-        _, ending, first, kernel_sent, port, resends, last, scheduled, sent, connect, ended, error_at, error_size = (
-            RECORD.unpack(record)
-        )
+        (_, ending, first, kernel_sent, port, resends, last, scheduled, sent, connect, ended, waited, error_at,
+         error_size) = RECORD.unpack(record)  # fmt: skip
         if not ending:
             last = self._latest_rows().get(position, -1)
         error = self._bytes(error_at, error_size).decode(errors="replace")
-        _, _, user_ns, kernel_ns, places, lengths = (array("q", column) for column in self._reads(last))
+        cells = self._reads(last)
+        user_ns, kernel_ns, places, lengths = (cells[column::ROW] for column in range(2, ROW))
         body = self._joined(places, lengths)
         self._give_back(len(body))
-        return Kept(ending, first, kernel_sent, port, resends, scheduled, sent, connect, ended, error, user_ns,
-                    kernel_ns, lengths, body)  # fmt: skip
+        return Kept(ending, first, kernel_sent, port, resends, scheduled, sent, connect, ended, waited, error,
+                    user_ns, kernel_ns, lengths, body)  # fmt: skip
 
-    def _reads(self, row: int) -> list[tuple[int, ...]]:
-        """The columns of the rows of a request up to that in `row`, in the order of its reads."""
-        if row < 0:
-            return [()] * ROW
-        rows, unpack, size = self._rows, _CELLS.unpack_from, _CELLS.size
-        found = []
+    def _reads(self, row: int) -> array[int]:
+        """The rows of a request up to that in `row`, in the order of its reads, one behind the other."""
+        rows, cells, found = self._rows, self._cells, []
         while row >= 0:
+            at = ROW * row
             try:
-                cells = unpack(rows, size * row)
-            except struct.error:
-                raise ValueError(f"the spool is damaged at read {row}") from None
-            if cells[0] >= row:
+                before = cells[at]
+            except IndexError:
+                before = row
+            if before >= row:
                 raise ValueError(f"the spool is damaged at read {row}")
-            found.append(cells)
-            row = cells[0]
+            found.append(rows[8 * at : 8 * (at + ROW)])
+            row = before
         found.reverse()
-        return list(zip(*found, strict=True))
+        return array("q", b"".join(found))
 
     def _joined(self, places: array[int], lengths: array[int]) -> bytes:
         captures = self._captures

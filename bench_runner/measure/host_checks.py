@@ -44,6 +44,14 @@ def check_host(evidence: Evidence) -> list[Reason]:
     return reasons
 
 
+def was_kept_off(evidence: Evidence) -> bool:
+    """Other processes kept a load process waiting for a CPU for a good part of the window."""
+    wall_s, wait_s = evidence.wall_s, evidence.cpu_wait_s
+    if wall_s is None or wait_s is None or wall_s < LEAST_WALL_S:
+        return False
+    return wait_s > WAIT_LIMIT * wall_s
+
+
 def name_cause(measured: Evidence | Calibration, when: str = "within the window") -> str:
     """Who may have made the load process late, as the host's counters tell: an ending of a message, or nothing."""
     stolen_s, wait_s = measured.stolen_s or 0.0, measured.cpu_wait_s or 0.0

@@ -32,6 +32,10 @@ class RequestRecord:
     event_tokens: tuple[int, ...]
     #: events that share a read, and so a stamp, with an earlier one
     shared_events: int
+    #: of these those that came in a chunk of their own: they may have arrived before their stamp, by what we waited
+    merged_events: int
+    #: for so long, at most, what came may have waited for us until it was read together with what came later
+    client_wait_s: float
     #: end of the response
     closed_ns: int | None
     #: `None` where the connection was there already, or never came to be
@@ -136,6 +140,8 @@ def record_of(
         event_ns=tuple(completion.event_ns),
         event_tokens=tuple(completion.event_tokens),
         shared_events=sum(completion.event_shared),
+        merged_events=completion.merged_events,
+        client_wait_s=capture.waited_ns / 1e9,
         closed_ns=(completion.closed_ns or None) if capture.read_user_ns else None,
         connect_s=capture.connect_s or None,
         client_lag_s=_client_lag_s(capture),

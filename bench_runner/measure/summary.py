@@ -9,9 +9,10 @@ from itertools import pairwise
 from typing import Any
 
 from bench_runner.measure.cards import CardLog, energy_j
+from bench_runner.measure.merged import late_events
 from bench_runner.measure.record import RequestRecord
 from bench_runner.measure.roofline import LeastTime, Work, least_time
-from bench_runner.measure.stats import distribution
+from bench_runner.measure.stats import PERCENTILES, distribution
 from bench_runner.measure.steady import sustained_tokens_per_s
 from bench_runner.measure.window import count_arrived, describe_window, extend_to_last_send, sent_within
 from engines.contract import FailureKind
@@ -81,6 +82,7 @@ def summarise(records: Sequence[RequestRecord], facts: RunFacts) -> tuple[dict[s
     if window is not None:
         work = _windowed_work([record for record in everyone if record.ok], len(records), tokens, window)
     bound = _bound(good, tokens, facts)
+    late = late_events(good)
     summary: dict[str, Any] = {
         "requests": len(records),
         "successes": len(good),
@@ -91,6 +93,7 @@ def summarise(records: Sequence[RequestRecord], facts: RunFacts) -> tuple[dict[s
         "token_counts": _four_counts(good, facts),
         "cached_tokens": _sum(record.cached_tokens for record in good if record.cached_tokens is not None),
         "shared_events": sum(record.shared_events for record in good),
+        "late_events": late.late,
         "resends": sum(record.resends for record in records),
         "by_input_tokens": _by_input_tokens(good, facts),
         "roofline": {**asdict(bound), "least_s": bound.least_s} if bound else None,
@@ -113,6 +116,8 @@ def summarise(records: Sequence[RequestRecord], facts: RunFacts) -> tuple[dict[s
         }
         summary["window"] = describe_window(everyone, records, start_ns, window) | arrived
     summary.update(_distributions(records, good, facts))
+    for name, share in (("ttft_s", late.first_share), ("event_gap_s", late.gap_share), ("itl_s", late.gap_share)):
+        _support_no_more(summary[name], share)
     return summary, dict(sorted(failures.items()))
 
 
@@ -297,6 +302,14 @@ def _distributions(
         "connect_s": over(record.connect_s for record in records),
         "send_lag_s": over(record.send_lag_s for record in records),
     }
+
+
+def _support_no_more(told: dict[str, Any] | None, wrong_share: float) -> None:
+    """Takes back the claim to percentiles beyond which there are no more values than may be too large."""
+    if told is not None:
+        told["supported"] = {
+            name: claimed and wrong_share <= 1 - PERCENTILES[name] for name, claimed in told["supported"].items()
+        }
 
 
 def _four_counts(good: Sequence[RequestRecord], facts: RunFacts) -> dict[str, dict[str, int | None]]:

@@ -10,8 +10,16 @@ from collections.abc import Callable
 
 from bench_runner.measure.calibration_checks import check_calibration
 from bench_runner.measure.evidence import Evidence
-from bench_runner.measure.host_checks import check_cards, check_engine, check_hardware, check_host, name_cause
+from bench_runner.measure.host_checks import (
+    check_cards,
+    check_engine,
+    check_hardware,
+    check_host,
+    name_cause,
+    was_kept_off,
+)
 from bench_runner.measure.lag import own_lags_s
+from bench_runner.measure.merged import late_events
 from bench_runner.measure.record import RequestRecord
 from bench_runner.measure.result import Reason, Validity, ValidityState
 from bench_runner.measure.stats import percentile
@@ -45,6 +53,8 @@ CPU_LEAST_WALL_S = 0.1
 USER_LAG_LIMIT_S = 0.01
 #: … and this far behind lets socket buffers fill, so that the engine itself is held up.
 KERNEL_LAG_LIMIT_S = 1.0
+#: Share of gaps, and of first events, that rest on a stamp which may be a later event's: beyond it a p99 is not known.
+MERGED_LIMIT = 0.01
 
 
 def judge(evidence: Evidence) -> Validity:
@@ -152,6 +162,20 @@ def _client(evidence: Evidence) -> list[Reason]:
     return reasons
 
 
+def _merged(evidence: Evidence) -> list[Reason]:
+    """Events that waited for the load process until others of their stream had come."""
+    found = late_events(evidence.good, kept_off=was_kept_off(evidence))
+    if max(found.gap_share, found.first_share) <= MERGED_LIMIT:
+        return []
+    message = (
+        f"{found.late} token events ({found.gap_share:.1%} of the gaps; the first of {found.late_firsts} of "
+        f"{found.firsts} responses) were read together with later ones of their stream and share their stamp, though "
+        f"they may have come up to {found.longest_s * 1e3:.1f} ms before; the limit is {MERGED_LIMIT:.0%}: fewer "
+        "streams, or more cores for load processes, mend it"
+    )
+    return [Reason("client_lag", "inconclusive", message + name_cause(evidence))]
+
+
 def _above_roofline(evidence: Evidence) -> list[Reason]:
     """Faster than the stated hardware can be: something stated is wrong, or work was skipped."""
     ratio = evidence.roofline_ratio
@@ -209,6 +233,7 @@ CHECKS: tuple[Callable[[Evidence], list[Reason]], ...] = (
     _failures,
     _send_lag,
     _client,
+    _merged,
     check_calibration,
     check_host,
     check_engine,

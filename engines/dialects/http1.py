@@ -31,6 +31,9 @@ _OURS = frozenset({"content-length", "transfer-encoding", "connection", "content
 #: chunk-size lines as they are nearly always written; a line that is not here is parsed strictly
 SIZES = {form % size: size for size in range(1, 4096) for form in (b"%x", b"%X")}
 
+#: chunk-size lines by the size, as they are nearly always written; the chunk of size 0 is none
+LINES = [b"none", *(b"%x" % size for size in range(1, 4096))]
+
 #: the longest read that `WHOLE_CHUNKS` has an entry for
 LONGEST_READ_BYTES = 16_384
 
@@ -46,6 +49,28 @@ def _whole_chunks() -> tuple[tuple[bytes, ...], ...]:
 #: of n bytes that begins so and ends with a line end holds one whole chunk and nothing else, whatever the chunk's data
 #: are. `feed` would answer False and be where it was, so it need not be asked.
 WHOLE_CHUNKS = _whole_chunks()
+
+
+def are_whole_chunks(data: bytes) -> bool:
+    """Where a framer is `between_chunks`, a read for which this holds is whole chunks one behind the other, and nothing
+    else: `feed` would answer False and be where it was. Sizes in unusual notation are left to it.
+    """
+    end = data.find(b"\r\n", 0, 6)
+    line = data[:end]
+    # Nearly always they are all of one size: then this cuts them at their beginnings.
+    pieces = data[end + 2 : -2].split(b"\r\n%b\r\n" % line)
+    if data[-2:] == b"\r\n" and set(map(len, pieces)) == {SIZES.get(line)}:
+        return True
+    at, available = 0, len(data)
+    while at < available:
+        end = data.find(b"\r\n", at, at + 6)
+        size = SIZES.get(data[at:end])
+        if size is None:
+            return False
+        at = end + 4 + size
+        if data[at - 2 : at] != b"\r\n":
+            return False
+    return at > 0
 
 
 def encode_http(origin: Origin, path: str, body: bytes, *, keep_alive: bool) -> bytes:
@@ -163,6 +188,7 @@ class ResponseFramer:
         "between_chunks",
         "keep_alive",
         "malformed",
+        "several",
         "status",
         "until_close",
     )
@@ -182,6 +208,8 @@ class ResponseFramer:
         self.until_close = False
         #: a chunked body, and a chunk's size line comes next: see `WHOLE_CHUNKS`
         self.between_chunks = False
+        #: the bytes that `feed` took last had parts of more than one chunk in them, or of a body without chunks
+        self.several = False
         self._head: Head | None = None
         #: bytes of a head, a chunk-size line or a trailer that is not finished yet
         self._pending = b""
@@ -201,14 +229,16 @@ class ResponseFramer:
         Returns:
             True once nothing more is to be read: the response is whole, or `malformed` says what is wrong with it.
         """
+        self.several = False
         if self._head is None:
             return self._feed_head(data)
         if self._done:
             return self._finish(len(data))
-        if self.until_close:
-            return False
         if self._head.chunked:
             return self._feed_chunked(data)
+        self.several = True
+        if self.until_close:
+            return False
         self._skip -= len(data)
         return self._skip <= 0 and self._finish(-self._skip)
 
@@ -253,6 +283,7 @@ class ResponseFramer:
             self._pending = b""
         position = self._skip
         available = len(data)
+        chunks = int(position > 2)
         while position <= available:
             # The line end after a chunk's data; of one begun in an earlier read only its last byte may be here.
             if data[position - 2 : position] != b"\r\n" and position and (position > 1 or data[0] != 10):
@@ -274,6 +305,8 @@ class ResponseFramer:
                 self._trailers = True
                 return self._feed_trailers(data[end + 2 :])
             position = end + 4 + size
+            chunks += 1
+            self.several = chunks > 1
         self._skip = position - available
         self.between_chunks = self._skip == 0
         if self._skip == 1 and data[-1:] not in (b"\r", b""):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate, islice
 from operator import add
 
-from engines.dialects.http1 import HEAD_END, SIZES, Head, chunk_size, parse_head, shown
+from engines.dialects.http1 import HEAD_END, LINES, SIZES, Head, chunk_size, parse_head, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,8 @@ def _split_plain_chunks(head: Head, raw: bytes, position: int) -> ParsedResponse
         return None
     sizes, pieces = lines[:-3:2], lines[1:-3:2]
     lengths = list(map(len, pieces))
-    if list(map(SIZES.get, sizes)) != lengths:
+    usual = max(lengths, default=0) < len(LINES) and list(map(LINES.__getitem__, lengths)) == sizes
+    if not usual and list(map(SIZES.get, sizes)) != lengths:
         return None
     content_starts = list(accumulate(lengths, initial=0))
     framing = [len(size) + 4 for size in sizes]

@@ -10,7 +10,7 @@ tokens of all of them count, as the engine's own usage does, and each must have 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,8 +35,8 @@ class Choice(Struct, gc=False):
     ids: int
     #: the finish reason it brought, `None` where it brought none
     finish: str | None
-    #: the read that carried it
-    read: int
+    #: the place of its event among those of the content
+    place: int
     #: running completion tokens, -1 where its chunk has no usage
     running: int = -1
 
@@ -50,7 +50,7 @@ class Chunks:
     texts: list[str] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)
     finishes: list[str | None] = field(default_factory=list)
-    reads: list[int] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
     runnings: list[int] = field(default_factory=list)
 
     def add(self, choice: Choice) -> None:
@@ -59,17 +59,17 @@ class Chunks:
         self.texts.append(choice.text)
         self.ids.append(choice.ids)
         self.finishes.append(choice.finish)
-        self.reads.append(choice.read)
+        self.places.append(choice.place)
         self.runnings.append(choice.running)
 
-    def add_run(self, index: int, texts: list[str], runnings: list[int] | None, reads: list[int]) -> None:
+    def add_run(self, index: int, texts: list[str], runnings: list[int] | None, places: Sequence[int]) -> None:
         """Many of one choice, with neither ids nor an end."""
         number = len(texts)
         self.indexes += [index] * number
         self.texts += texts
         self.ids += [-1] * number
         self.finishes += [None] * number
-        self.reads += reads
+        self.places += places
         self.runnings += [-1] * number if runnings is None else runnings
 
     def settle(self, tally: Tally) -> None:
@@ -77,13 +77,13 @@ class Chunks:
         tokens_of = self._tokens_of()
         silent = self._silent_ends(tokens_of, tally.output_tokens)
         if not silent and all(self.texts):
-            tally.add_events(self.reads, tokens_of)
+            tally.add_events(self.places, tokens_of)
             return
-        for place, (text, read, tokens) in enumerate(zip(self.texts, self.reads, tokens_of, strict=True)):
-            if place in silent:
-                tally.add_event(read, 1)
+        for row, (text, place, tokens) in enumerate(zip(self.texts, self.places, tokens_of, strict=True)):
+            if row in silent:
+                tally.add_event(place, 1)
             elif text or tokens > 0:
-                tally.add_event(read, tokens)
+                tally.add_event(place, tokens)
 
     def _tokens_of(self) -> list[int]:
         """Tokens of each row, -1 unknown: its ids, else what the running count gained."""
@@ -110,15 +110,13 @@ class Chunks:
         Where chunks do not tell their tokens, an end at the length asked for proves none: a chunk may have had two.
         """
         ends = {
-            place
-            for place, finish in enumerate(self.finishes)
-            if finish and not self.texts[place] and tokens_of[place] < 0
+            row for row, finish in enumerate(self.finishes) if finish and not self.texts[row] and tokens_of[row] < 0
         }
         if not ends:
             return ends
         events = [tokens for text, tokens in zip(self.texts, tokens_of, strict=True) if text or tokens > 0]
         if -1 in events:
-            ends = {place for place in ends if self.finishes[place] in EARLY_STOPS}
+            ends = {row for row in ends if self.finishes[row] in EARLY_STOPS}
         missing = (counted or 0) - sum(1 if tokens < 0 else tokens for tokens in events)
         return ends if events and len(ends) == missing else set()
 
@@ -133,8 +131,8 @@ def decode_openai(capture: Capture, delta_text: TextOf, answer_text: TextOf) -> 
     """
     chunks = Chunks()
 
-    def take_event(tally: Tally, value: dict[str, Any], read: int) -> None:
-        choices = _choices(tally, value, delta_text, read)
+    def take_event(tally: Tally, value: dict[str, Any], place: int) -> None:
+        choices = _choices(tally, value, delta_text, place)
         usage = _take_usage(tally, value)
         if usage is not None and len(choices) == 1:
             choices[0].running = usage
@@ -150,26 +148,26 @@ def decode_openai(capture: Capture, delta_text: TextOf, answer_text: TextOf) -> 
             return None
         return choices[0].text, running
 
-    def take_run(tally: Tally, texts: list[str], counts: list[int] | None, reads: list[int]) -> None:
+    def take_run(tally: Tally, texts: list[str], counts: list[int] | None, places: Sequence[int]) -> None:
         # What does not change from one to the next was taken with the event before them.
         choice = chunks.indexes[-1]
-        chunks.add_run(choice, texts, counts, reads)
+        chunks.add_run(choice, texts, counts, places)
         tally.add_texts(choice, texts)
         tally.output_tokens = counts[-1] if counts else tally.output_tokens
 
-    def take_answer(tally: Tally, value: dict[str, Any], read: int) -> None:
-        choices = _choices(tally, value, answer_text, read)
+    def take_answer(tally: Tally, value: dict[str, Any], place: int) -> None:
+        choices = _choices(tally, value, answer_text, place)
         _take_usage(tally, value)
         tokens = tally.output_tokens
         if tokens is None:
             tokens = sum(choice.ids for choice in choices) if all(choice.ids >= 0 for choice in choices) else -1
         if tokens > 0 or any(choice.text for choice in choices):
-            tally.add_event(read, tokens)
+            tally.add_event(place, tokens)
 
     return understand(capture, take_event, take_answer, chunks.settle, Shortcut(meaning_of, take_run))
 
 
-def _choices(tally: Tally, value: dict[str, Any], text_of: TextOf, read: int) -> list[Choice]:
+def _choices(tally: Tally, value: dict[str, Any], text_of: TextOf, place: int) -> list[Choice]:
     """The choices of an answer or a chunk, tallied."""
     model = value.get("model")
     if isinstance(model, str) and model:
@@ -193,7 +191,7 @@ def _choices(tally: Tally, value: dict[str, Any], text_of: TextOf, read: int) ->
         tally.add_finish(index, reason)
         ids = choice.get("token_ids")
         counted = _take_ids(tally, ids) if isinstance(ids, list) else -1
-        found.append(Choice(index, text, counted, reason if isinstance(reason, str) and reason else None, read))
+        found.append(Choice(index, text, counted, reason if isinstance(reason, str) and reason else None, place))
     return found
 
 

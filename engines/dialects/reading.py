@@ -6,11 +6,12 @@ Capture ─split_response▶ content ─parse_events▶ objects ─Take▶ Tally
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
-from operator import eq, sub
+from itertools import accumulate, chain, repeat
+from itertools import count as count_up
+from operator import add, eq, gt, le, lt, sub
 from typing import Any
 
 from engines.contract import Capture, Completion, Failure, FailureKind
@@ -38,8 +39,8 @@ _MOST_TRIES = 8
 class Tally:
     """What was understood of one response so far. Lives inside one decode."""
 
-    #: which read carried each token event, and its tokens (-1 unknown), side by side
-    event_reads: list[int] = field(default_factory=list)
+    #: which event of the content each token event is, in their order from 0, and its tokens (-1 unknown), side by side
+    event_places: list[int] = field(default_factory=list)
     event_tokens: list[int] = field(default_factory=list)
     #: generated text of each choice, by the choice's index
     texts: dict[int, list[str]] = field(default_factory=dict)
@@ -58,9 +59,9 @@ class Tally:
     #: the stream ends inside an event
     cut: bool = False
 
-    def add_event(self, read: int, tokens: int) -> None:
+    def add_event(self, place: int, tokens: int) -> None:
         """One event that carried generated text or a token."""
-        self.event_reads.append(read)
+        self.event_places.append(place)
         self.event_tokens.append(tokens)
 
     def add_finish(self, choice: int, reason: Any) -> None:
@@ -69,9 +70,9 @@ class Tally:
         if said or choice not in self.finish_reasons:
             self.finish_reasons[choice] = said or None
 
-    def add_events(self, reads: Sequence[int], tokens: Sequence[int]) -> None:
+    def add_events(self, places: Sequence[int], tokens: Sequence[int]) -> None:
         """Many of them, side by side."""
-        self.event_reads += reads
+        self.event_places += places
         self.event_tokens += tokens
 
     def add_text(self, choice: int, text: str) -> None:
@@ -109,11 +110,11 @@ class Tally:
         return reasons[0] if reasons and None not in reasons else None
 
 
-#: understands one event's object of a stream: (tally, object, read that carried it)
+#: understands one event's object of a stream: (tally, object, its place among the events)
 TakeEvent = Callable[[Tally, dict[str, Any], int], None]
-#: the same of a run of events like the one before them: (tally, texts, running counts, reads that carried them)
-TakeRun = Callable[[Tally, list[str], list[int] | None, list[int]], None]
-#: understands the object of an answer that did not stream: (tally, object, read that completed it)
+#: the same of a run of events like the one before them: (tally, texts, running counts, their places)
+TakeRun = Callable[[Tally, list[str], list[int] | None, Sequence[int]], None]
+#: understands the object of an answer that did not stream: (tally, object, place 0)
 TakeAnswer = Callable[[Tally, dict[str, Any], int], None]
 
 
@@ -129,32 +130,49 @@ def header_count(parsed: ParsedResponse, name: str) -> int | None:
 
 
 class Reads:
-    """When content arrived: content offset -> the read that completed it -> its stamp."""
+    """When content arrived: event -> the read that completed it -> its stamp."""
 
     def __init__(self, capture: Capture, parsed: ParsedResponse) -> None:
         self._capture = capture
         self._parsed = parsed
         self._ends = list(accumulate(capture.read_bytes))
         self._last = min(len(capture.read_user_ns), len(capture.read_kernel_ns), len(self._ends)) - 1
+        #: by an event's place: the read that completed it, and the piece of the body (its chunk) that did
+        self._carried: list[int] = []
+        self._pieces: Sequence[int] = ()
 
-    def find(self, content_end: int) -> int:
-        """The read that carried the content byte before `content_end`."""
-        return max(0, min(bisect_left(self._ends, self._parsed.raw_end(content_end)), self._last))
+    def place(self, content_ends: Sequence[int]) -> None:
+        """Finds all events of the content by the offsets just behind them, which rise."""
+        starts, raw_starts = self._parsed.content_starts, self._parsed.raw_starts
+        number = len(content_ends)
+        if number <= len(starts) and all(map(lt, starts, content_ends)) and all(map(le, content_ends, starts[1:])):
+            # each in a chunk of its own, as nearly always
+            self._pieces = range(number)
+            raw_ends = list(map(sub, map(add, raw_starts, content_ends), starts))
+        else:
+            last_piece, piece = len(starts) - 1, 0
+            raw_ends = []
+            pieces: list[int] = []
+            self._pieces = pieces
+            for content_end in content_ends:
+                while piece < last_piece and starts[piece + 1] < content_end:
+                    piece += 1
+                raw_ends.append(raw_starts[piece] + content_end - starts[piece])
+                pieces.append(piece)
+        # How many were there at the end of each read but the last, which has the rest.
+        by_then = list(map(bisect_right, repeat(raw_ends), self._ends[: max(self._last, 0)]))
+        each = map(sub, [*by_then, number], [0, *by_then])
+        self._carried = list(chain.from_iterable(map(repeat, count_up(), each)))
 
-    def find_all(self, content_ends: Sequence[int]) -> list[int]:
-        """The same of many, which come in rising order."""
-        starts, raw_starts, ends = self._parsed.content_starts, self._parsed.raw_starts, self._ends
-        last_piece, last_read = len(starts) - 1, self._last
-        piece = read = 0
-        found = []
-        for content_end in content_ends:
-            while piece < last_piece and starts[piece + 1] < content_end:
-                piece += 1
-            raw_end = raw_starts[piece] + content_end - starts[piece]
-            while read < last_read and ends[read] < raw_end:
-                read += 1
-            found.append(read)
-        return found
+    def carried(self, places: Sequence[int]) -> list[int]:
+        """The read of each of these events."""
+        return list(map(self._carried.__getitem__, places))
+
+    def merged(self, places: Sequence[int], shared: array[int]) -> int:
+        """How many of the shared ones of these events came in a chunk of their own, as far as is known."""
+        chunked = self._parsed.head is not None and self._parsed.head.chunked
+        pieces = list(map(self._pieces.__getitem__, places)) if chunked else places
+        return sum(map(gt, shared[1:], map(eq, pieces[1:], pieces)))
 
     def stamp_ns(self, read: int) -> tuple[int, bool]:
         """The read's stamp, and whether the kernel gave it."""
@@ -171,7 +189,7 @@ class Reads:
         if reads and reads[-1] - reads[0] == len(reads) - 1 and min(map(sub, reads[1:], reads), default=1) == 1:
             stamps = kernel[reads[0] : reads[-1] + 1]  # one read an event, with nothing between them
         else:
-            stamps = array("q", [kernel[read] for read in reads])
+            stamps = array("q", map(kernel.__getitem__, reads))
         if min(stamps, default=0) > 0:
             return stamps, len(stamps)
         both = [self.stamp_ns(read) for read in reads]
@@ -224,16 +242,15 @@ def read_stream(
     """Walks the events of a stream, up to `[DONE]`."""
     found = list(_in_runs(parsed.content, None if shortcut is None else shortcut.meaning_of))
     ends = [end for one in found for end in (one.ends if isinstance(one, Run) else (one.end,))]
-    carried, at = reads.find_all(ends), 0
-    status = parsed.status
+    reads.place(ends)
+    status, behind = parsed.status, 0
     for one in found:
         if isinstance(one, Run):
             assert shortcut is not None
-            shortcut.take_run(tally, one.texts, one.counts, carried[at : at + len(one.ends)])
-            at += len(one.ends)
+            place, behind = behind, behind + len(one.ends)
+            shortcut.take_run(tally, one.texts, one.counts, range(place, behind))
             continue
-        read = carried[at]
-        at += 1
+        place, behind = behind, behind + 1
         if one.data == b"[DONE]":
             return
         value = parse_json(one.data)
@@ -242,7 +259,7 @@ def read_stream(
             if failure is not None:
                 tally.error = tally.error or failure
                 continue
-            take(tally, value, read)
+            take(tally, value, place)
         elif one.whole:
             tally.malformed = tally.malformed or f"an event is not a JSON object: {shown(one.data)}"
         else:
@@ -257,7 +274,8 @@ def read_answer(tally: Tally, parsed: ParsedResponse, reads: Reads, take: TakeAn
         return
     tally.error = error_event(value, parsed.status)
     if tally.error is None:
-        take(tally, value, reads.find(len(parsed.content)))
+        reads.place([len(parsed.content)])
+        take(tally, value, 0)
 
 
 def understand(
@@ -306,8 +324,9 @@ def _count_by_headers(tally: Tally, parsed: ParsedResponse) -> None:
 
 def conclude(capture: Capture, parsed: ParsedResponse, reads: Reads, tally: Tally) -> Completion:
     """Stamps for what was tallied, and the failure that counts."""
-    stamps, clock = _stamps(reads, tally.event_reads)
-    shared = array("b", map(eq, tally.event_reads, [-1, *tally.event_reads]))
+    carried = reads.carried(tally.event_places)
+    stamps, clock = _stamps(reads, carried)
+    shared = array("b", map(eq, carried, [-1, *carried]))
     whole = capture.ended == "complete" and not parsed.until_close and capture.body
     reason = tally.finish_reason
     return Completion(
@@ -326,6 +345,7 @@ def conclude(capture: Capture, parsed: ParsedResponse, reads: Reads, tally: Tall
         failure=_failure(capture, parsed, tally),
         token_ids=None if tally.token_ids is None else tuple(tally.token_ids),
         model=None if tally.model is None else clean(tally.model, 300),
+        merged_events=reads.merged(tally.event_places, shared) if 1 in shared else 0,
     )
 
 

@@ -25,13 +25,13 @@ def body(request: GenerationRequest) -> dict[str, Any]:
     return {"inputs": request.prompt, "parameters": parameters}
 
 
-def _take_event(tally: Tally, value: dict[str, Any], read: int) -> None:
+def _take_event(tally: Tally, value: dict[str, Any], place: int) -> None:
     token = value.get("token")
     if not isinstance(token, dict):
         tally.malformed = tally.malformed or "a frame without a token"
         return
     # Special tokens (EOS) were generated too, and TGI counts them; they are only not part of the text.
-    tally.add_event(read, 1)
+    tally.add_event(place, 1)
     _take_token(tally, token)
     text = token.get("text")
     if isinstance(text, str) and token.get("special") is not True:
@@ -39,7 +39,7 @@ def _take_event(tally: Tally, value: dict[str, Any], read: int) -> None:
     _take_details(tally, value)
 
 
-def _take_answer(tally: Tally, value: dict[str, Any], read: int) -> None:
+def _take_answer(tally: Tally, value: dict[str, Any], place: int) -> None:
     _take_details(tally, value)
     details = value.get("details")
     tokens = details.get("tokens") if isinstance(details, dict) else None
@@ -48,7 +48,7 @@ def _take_answer(tally: Tally, value: dict[str, Any], read: int) -> None:
             _take_token(tally, token)
     generated = -1 if tally.output_tokens is None else tally.output_tokens
     if generated > 0 or tally.texts:
-        tally.add_event(read, generated)
+        tally.add_event(place, generated)
 
 
 def _take_token(tally: Tally, token: dict[str, Any]) -> None:

@@ -35,6 +35,8 @@ def make_record(
         "event_ns": tuple(at(ms) for ms in events_ms),
         "event_tokens": (1,) * len(events_ms),
         "shared_events": 0,
+        "merged_events": 0,
+        "client_wait_s": 0.0,
         "closed_ns": at(events_ms[-1] + 1) if events_ms else None,
         "connect_s": None,
         "client_lag_s": None,

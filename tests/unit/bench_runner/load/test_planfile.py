@@ -57,6 +57,7 @@ def test_think_times_an_end_of_sending_and_authorities(tmp_path: Path) -> None:
     more = {"think_ns": array("q", [7, 0, 2**40]), "send_until_ns": 0, "ca_file": Path("/own/ca of ours.pem")}
     plan = reopen(write_plan(make_plan(tmp_path, offsets_ns=None, concurrency=2, **more)))
     assert plan.think_ns is not None
+    plan.forget()
     assert list(plan.think_ns) == [7, 0, 2**40]
     assert (plan.until_ns, plan.ca_file, plan.host) == (0, "/own/ca of ours.pem", "engine.example")
     assert bytes(plan.payload(2)) == b"the third"

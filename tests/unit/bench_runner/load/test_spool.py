@@ -51,6 +51,7 @@ def test_interleaved_requests_are_told_apart(
         connection.begin(position, scheduled_ns=100 + position)
         connection.sent_ns = 200 + position
         writer.note(connection)
+        connection.waited_ns = 300 + position
     for moment, (position, data, stamped, flush) in enumerate(reads):
         writer.reads.append(read_of(position, 1000 + moment, 900 + moment if stamped else None, data))
         if flush:
@@ -71,7 +72,7 @@ def test_interleaved_requests_are_told_apart(
             assert list(kept.user_ns) == [1000 + moment for moment, _, _ in mine]
             assert list(kept.kernel_ns) == [900 + moment if stamped else 0 for moment, _, stamped in mine]
             assert list(kept.lengths) == [len(data) for _, data, _ in mine]
-            assert (kept.scheduled_ns, kept.sent_ns) == (100 + position, 200 + position)
+            assert (kept.scheduled_ns, kept.sent_ns, kept.waited_ns) == (100 + position, 200 + position, 300 + position)
             assert (kept.ending, kept.ended_ns) == (COMPLETE, 5000)
 
 

@@ -35,6 +35,7 @@ CAPTURE = Capture(
     body=b"1234567",
     ended="complete",
     ended_ns=9_000,
+    waited_ns=20_000_000,
 )
 COMPLETION = Completion(
     event_ns=array("q", [4_000, 9_000, 9_000]),
@@ -50,6 +51,7 @@ COMPLETION = Completion(
     closed_ns=9_500,
     status=200,
     failure=None,
+    merged_events=1,
 )
 
 
@@ -71,7 +73,7 @@ def test_a_success_keeps_its_stamps_and_its_three_counts() -> None:
     assert (done.index, done.process, done.local_port, done.resends) == (7, 1, 41_234, 1)
     assert (done.sent_ns, done.sent_clock, done.event_clock) == (2_000, "kernel", "mixed")
     assert done.event_ns == (4_000, 9_000, 9_000)
-    assert done.shared_events == 1
+    assert (done.shared_events, done.merged_events, done.client_wait_s) == (1, 1, 0.02)
     assert done.closed_ns == 9_500
     assert done.connect_s == 0.004
     assert (done.planned_input_tokens, done.engine_input_tokens, done.local_input_tokens) == (12, 11, 10)

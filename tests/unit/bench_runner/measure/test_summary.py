@@ -244,6 +244,26 @@ def test_resends_and_shared_stamps_are_counted() -> None:
     assert (summary["resends"], summary["shared_events"]) == (1, 3)
 
 
+def test_percentiles_beyond_which_too_many_stamps_are_late_are_not_claimed() -> None:
+    def supported(late: int, name: str = "event_gap_s") -> list[str]:
+        """With so many of 5,000 requests of two gaps each that share a stamp with a later event."""
+        records = [
+            make_record(k, events_ms=(100, 300, 300), shared_events=1, merged_events=1, client_wait_s=0.1)
+            if k < late
+            else make_record(k)
+            for k in range(5_000)
+        ]
+        summary = summary_of(records, RunFacts("poisson"))
+        assert summary["late_events"] == late
+        assert summary["itl_s"] == summary["event_gap_s"]
+        return [percentile for percentile, claimed in summary[name]["supported"].items() if claimed]
+
+    assert supported(10) == ["p50", "p90", "p95", "p99", "p999"]
+    assert supported(11) == ["p50", "p90", "p95", "p99"]
+    assert supported(101) == ["p50", "p90", "p95"]
+    assert supported(101, "ttft_s") == ["p50", "p90", "p95", "p99", "p999"]  # their first tokens are in time
+
+
 LIVES = st.lists(
     st.tuples(
         st.integers(0, 50),

@@ -389,6 +389,43 @@ def test_what_is_only_worth_a_note() -> None:
     assert reason.message.startswith("1 of 6 token events")
 
 
+@pytest.mark.parametrize(
+    ("record", "facts", "expected"),
+    [
+        # two of three gaps of 100 ms, and the first token, rest on one late stamp
+        ({"merged_events": 1, "client_wait_s": 0.099}, {}, "inconclusive"),
+        # it was read at once, so what it carried came together
+        ({"merged_events": 1, "client_wait_s": 0.0014}, {}, None),
+        # the engine wrote them together
+        ({"merged_events": 0, "client_wait_s": 0.099}, {}, None),
+        # others had our CPU: that we looked in time is not known
+        ({"merged_events": 1, "client_wait_s": 0.0}, {"cpu_wait_s": 0.06, "wall_s": 1.0}, "inconclusive"),
+        ({"merged_events": 1, "client_wait_s": 0.0}, {"cpu_wait_s": 0.04, "wall_s": 1.0}, None),
+    ],
+)
+def test_events_that_waited_for_one_another(
+    record: dict[str, Any], facts: dict[str, Any], expected: str | None
+) -> None:
+    records = [make_record(0, events_ms=(200, 200, 300), shared_events=1, **record), make_record(1)]
+    reason = found("client_lag", records, **facts)
+    assert (reason.severity if reason else None) == expected
+    if reason is not None:
+        assert reason.message.startswith(
+            "1 token events (25.0% of the gaps; the first of 1 of 2 responses) were read together"
+        )
+
+
+def test_few_events_that_waited_are_no_matter() -> None:
+    late = make_record(0, events_ms=(100, 200, 300, 300), shared_events=1, merged_events=1, client_wait_s=0.1)
+    assert severity("client_lag", [late, *GOOD[:49]]) is None  # 1 of 101 gaps
+    assert severity("client_lag", [late, *GOOD[:48]]) == "inconclusive"
+    # One of 101 requests has a first token too late, one of a hundred is one too many.
+    first = make_record(0, events_ms=(200, 200, 300), shared_events=1, merged_events=1, client_wait_s=0.1)
+    many = [make_record(k, events_ms=tuple(range(100, 400))) for k in range(100)]
+    assert severity("client_lag", [first, *many]) is None
+    assert severity("client_lag", [first, *many[:98]]) == "inconclusive"
+
+
 def test_several_tokens_in_an_event_are_told() -> None:
     coalesced = make_record(0, events_ms=(100, 200), event_tokens=(4, 4), engine_output_tokens=8)
     reason = found("tokens_per_event", [coalesced, make_record(1)])

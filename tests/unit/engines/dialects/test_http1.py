@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.dialects import http1_response
-from engines.dialects.http1 import LONGEST_READ_BYTES, MAX_HEAD_BYTES, MAX_LINE_BYTES, WHOLE_CHUNKS, ResponseFramer
+from engines.dialects.http1 import (
+    LONGEST_READ_BYTES,
+    MAX_HEAD_BYTES,
+    MAX_LINE_BYTES,
+    WHOLE_CHUNKS,
+    ResponseFramer,
+    are_whole_chunks,
+)
 from engines.dialects.http1_response import ParsedResponse, split_response
 from tests.fakes.captures import chunked, cut, head
 
@@ -165,6 +172,28 @@ def test_a_framer_is_used_again() -> None:
     assert (framer.status, framer.malformed, framer.keep_alive) == (200, None, True)
 
 
+def test_a_framer_tells_reads_of_several_chunks() -> None:
+    one, two, three, end = chunked([b"one", b"two", b"three"])
+    seen = []
+    framer = ResponseFramer()
+    for piece in (CHUNKED_HEAD, one, two + three[:4], three[4:] + end):
+        framer.feed(piece)
+        seen.append(framer.several)
+    assert seen == [False, False, True, False]
+    for read in (CHUNKED_HEAD + one + two, one[:4], one[4:] + two):
+        if read.startswith(b"HTTP"):
+            framer.reset()
+        framer.feed(read)
+        seen.append(framer.several)
+    assert seen[4:] == [True, False, True]
+    # A body that has no chunks does not tell.
+    framer.reset()
+    framer.feed(b"HTTP/1.0 200 OK\r\n\r\n")
+    assert not framer.several
+    framer.feed(b"data: x\n\n")
+    assert framer.several
+
+
 @given(st.lists(st.binary(min_size=1, max_size=300), max_size=8), CUTS)
 def test_any_split_of_a_chunked_body_gives_the_same(pieces: list[bytes], places: list[int]) -> None:
     raw = CHUNKED_HEAD + b"".join(chunked(pieces))
@@ -245,7 +274,7 @@ def feed_quickly(framer: ResponseFramer, pieces: list[bytes]) -> tuple[bool, int
     done, passed = False, 0
     for piece in pieces:
         whole = len(piece) <= LONGEST_READ_BYTES and piece.startswith(WHOLE_CHUNKS[len(piece)])
-        if framer.between_chunks and whole and piece.endswith(b"\r\n"):
+        if framer.between_chunks and ((whole and piece.endswith(b"\r\n")) or are_whole_chunks(piece)):
             done = False
             passed += 1
         else:
@@ -270,14 +299,18 @@ CHUNKS = st.builds(
 ENDS = st.sampled_from([b"", b"0\r\n\r\n", b"0\r\nt: 1\r\n\r\n", b"0\r\n\r\nmore"])
 
 
-@given(st.lists(CHUNKS, max_size=8), ENDS, st.lists(st.integers(0, 60), max_size=3))
-def test_passing_over_whole_chunks_changes_nothing(chunks: list[bytes], end: bytes, places: list[int]) -> None:
+@given(st.lists(CHUNKS, max_size=8), ENDS, st.lists(st.integers(0, 60), max_size=3), st.integers(1, 4))
+def test_passing_over_whole_chunks_changes_nothing(
+    chunks: list[bytes], end: bytes, places: list[int], together: int
+) -> None:
     # Reads end where chunks do, as they nearly always do, but for a few.
     pieces = [
         CHUNKED_HEAD,
         *(piece for chunk in chunks for piece in cut(chunk, places) or [chunk]),
         *([end] if end else []),
     ]
+    if together > 1:
+        pieces = [pieces[0], *(b"".join(pieces[k : k + together]) for k in range(1, len(pieces), together))]
     asked, passing = ResponseFramer(), ResponseFramer()
     for k, piece in enumerate(pieces):
         assert feed_quickly(passing, [piece])[0] == asked.feed(piece), pieces[: k + 1]

@@ -416,6 +416,31 @@ def test_events_that_share_a_read_are_marked() -> None:
     got = openai_completions.decode(make_capture([parts[0], parts[1] + parts[2], *parts[3:]]))
     assert list(got.event_shared) == [0, 1, 0]
     assert got.event_ns[0] == got.event_ns[1]
+    assert got.merged_events == 1
+
+
+def test_events_of_one_chunk_came_together() -> None:
+    one, two, three = (event(text(letter)) for letter in "abc")
+    parts = [head(transfer_encoding="chunked"), *chunked([one + two, three, event(text("d", "length"))])]
+    got = openai_completions.decode(make_capture(parts))
+    assert list(got.event_shared) == [0, 1, 0, 0]
+    assert got.merged_events == 0
+    # … and another chunk in the same read did not, as far as anybody knows
+    got = openai_completions.decode(make_capture([parts[0], parts[1] + parts[2], *parts[3:]]))
+    assert list(got.event_shared) == [0, 1, 1, 0]
+    assert got.merged_events == 1
+
+
+def test_without_chunks_nobody_knows_what_came_together() -> None:
+    events = [event(text("a")), event(text("b")), event(text("c", "length"))]
+    got = openai_completions.decode(make_capture([head(version="1.0"), events[0] + events[1], events[2]], ended="eof"))
+    assert (list(got.event_shared), got.merged_events) == ([0, 1, 0], 1)
+
+
+def test_two_choices_of_one_event_came_together() -> None:
+    both = {"choices": [text("a")["choices"][0], text("x", index=1)["choices"][0]]}
+    got = decode(both, text("b", "length"), text("y", "length", index=1))
+    assert (list(got.event_shared), got.merged_events) == ([0, 1, 0, 0], 0)
 
 
 def test_an_event_is_stamped_by_the_read_that_completed_it() -> None:
