@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
@@ -14,8 +16,10 @@ from engines.spec import Container, Launched, TargetSpec
 #: Below it a card's samples are too coarse for its energy: it averages its power over up to a second, and its counter
 #: moves some ten times a second.
 LEAST_WINDOW_S = 30.0
-#: Share of the window that readings must span before its energy is told.
+#: Share of the window that readings must reach over before its energy is told, …
 LEAST_SPANNED = 0.9
+#: … and how far apart, in shares of it, two readings may be between which it starts or ends.
+MOST_GAP = 0.25
 
 Cards = Sequence[tuple[CardFacts, Sequence[CardReading]]]
 Span = tuple[int, int]
@@ -81,7 +85,7 @@ def energy_j(log: CardLog | None, span: Span | None) -> float | None:
     """J that the target's cards drew; `None` unless every one of them told it, and nothing else runs on them."""
     if log is None or span is None or not log.own or log.troubles or any(card.divided for card, _ in log.cards):
         return None
-    drawn = [energy_within(_within(readings, span), (span[1] - span[0]) / 1e9) for _, readings in log.cards]
+    drawn = [energy_within(readings, span) for _, readings in log.cards]
     known = [one for one in drawn if one is not None]
     return sum(known) if known and len(known) == len(drawn) else None
 
@@ -132,22 +136,47 @@ def describe_host(host: HostCards | None, own: bool) -> dict[str, Any] | None:
     return None if host is None or not host.cards else asdict(host) | {"of_target": own}
 
 
-def energy_within(readings: Sequence[CardReading], window_s: float) -> float | None:
-    """J that one card drew: by its own counter, else by its power; what the readings span, stretched to the window."""
+def energy_within(readings: Sequence[CardReading], span: Span) -> float | None:
+    """J that one card drew over a span: by its own counter, else by its power.
+
+    Between two readings it drew evenly, as far as is known; what they do not reach of the span is taken to be like the
+    rest. `None` where that is too much of it, or its ends lie between readings too far apart.
+    """
+    curve = _drawn(readings)
+    if curve is None:
+        return None
+    span_ns = span[1] - span[0]
+    start, end = max(span[0], curve[0][0]), min(span[1], curve[-1][0])
+    if end <= start or end - start < LEAST_SPANNED * span_ns:
+        return None
+    at_start, at_end = _at(curve, start, MOST_GAP * span_ns), _at(curve, end, MOST_GAP * span_ns)
+    return None if at_start is None or at_end is None else (at_end - at_start) * span_ns / (end - start)
+
+
+def _drawn(readings: Sequence[CardReading]) -> list[tuple[float, float]] | None:
+    """(ns, J drawn until then); `None` where neither the counter nor the power tells it."""
     if len(readings) < 2:
         return None
-    first, last = readings[0], readings[-1]
-    spanned_s = (last.at_ns - first.at_ns) / 1e9
-    if spanned_s < LEAST_SPANNED * window_s:
-        return None
-    if first.energy_j is not None and last.energy_j is not None and last.energy_j >= first.energy_j:
-        return (last.energy_j - first.energy_j) / spanned_s * window_s
-    joules = 0.0
+    counted = [one.energy_j for one in readings if one.energy_j is not None]
+    # A driver that was loaded anew counts from 0.
+    if len(counted) == len(readings) and all(one <= other for one, other in pairwise(counted)):
+        return [(one.at_ns, joules) for one, joules in zip(readings, counted, strict=True)]
+    curve = [(readings[0].at_ns, 0.0)]
     for one, other in pairwise(readings):
         if one.power_w is None or other.power_w is None:
             return None
-        joules += (one.power_w + other.power_w) / 2 * (other.at_ns - one.at_ns) / 1e9
-    return joules / spanned_s * window_s
+        joules = (one.power_w + other.power_w) / 2 * (other.at_ns - one.at_ns) / 1e9
+        curve.append((other.at_ns, curve[-1][1] + joules))
+    return curve
+
+
+def _at(curve: Sequence[tuple[float, float]], at_ns: float, most_gap_ns: float) -> float | None:
+    """J at a moment on the curve; `None` in a gap that is too long to say."""
+    after = bisect_left(curve, (at_ns, -math.inf))
+    if curve[after][0] == at_ns:
+        return curve[after][1]
+    (start, low), (end, high) = curve[after - 1], curve[after]
+    return None if end - start > most_gap_ns else low + (high - low) * (at_ns - start) / (end - start)
 
 
 def held_back(readings: Sequence[CardReading]) -> HeldBack:

@@ -101,9 +101,32 @@ def test_all_of_a_target_s_cards_count() -> None:
 
 def test_without_a_counter_power_is_summed_up_over_time() -> None:
     readings = [reading(0, 100), reading(10, 300), reading(20, 300)]
-    assert energy_within(readings, 20) == pytest.approx(2000 + 3000)
-    assert energy_within([reading(0, None), reading(20, None)], 20) is None
-    assert energy_within([reading(0, 100, 900.0), reading(20, 100, 5.0)], 20) == pytest.approx(2000), "loaded anew"
+    assert energy_within(readings, (0, 20 * S)) == pytest.approx(2000 + 3000)
+    assert energy_within([reading(0, None), reading(20, None)], (0, 20 * S)) is None
+    anew = [reading(0, 100, 900.0), reading(20, 100, 5.0)]
+    assert energy_within(anew, (0, 20 * S)) == pytest.approx(2000), "the driver was loaded anew"
+    assert energy_within([reading(0, 100, 900.0)], (0, 20 * S)) is None
+
+
+def test_a_short_window_s_ends_lie_between_readings() -> None:
+    """As of a burst of two seconds, read every fifth of one: idle before and after it, 600 W within."""
+    drawn = [0.0]
+    for step in range(20):
+        drawn.append(drawn[-1] + (120.0 if 5 <= step < 15 else 20.0))
+    readings = [reading(0.2 * step, None, joules) for step, joules in enumerate(drawn)]
+    assert energy_within(readings, (1 * S, 3 * S)) == pytest.approx(1200)
+    # It begins in the middle between two readings, where the card is taken to have drawn evenly.
+    assert energy_within(readings, (1 * S + S // 10, 3 * S)) == pytest.approx(1140)
+    # What lies behind the last reading is taken to be like the rest.
+    assert energy_within(readings[:15], (1 * S, 3 * S)) == pytest.approx(9 * 120 / 0.9)
+    assert energy_within(readings[:14], (1 * S, 3 * S)) is None
+
+
+def test_ends_between_readings_that_are_far_apart_say_nothing_of_a_window() -> None:
+    ends = [reading(0, None, 0.0), reading(40, None, 4000.0)]
+    assert energy_within(ends, (10 * S, 30 * S)) is None
+    assert energy_within([*ends[:1], reading(9, None, 900.0), *ends[1:]], (9 * S, 30 * S)) is None
+    assert energy_within(ends, (0, 40 * S)) == pytest.approx(4000)
 
 
 def test_readings_that_do_not_span_the_window_give_no_energy() -> None:
