@@ -74,6 +74,9 @@ class Settings(BaseSettings):
     #: how long a run under way may go on after SIGTERM before it is given back
     drain_s: Annotated[float, Field(ge=0, le=86_400)] = 20.0
 
+    #: request records of runs that ended longer ago are let go of, results never; none: all are kept for ever
+    retention_days: Annotated[float, Field(gt=0, le=100_000)] | None = None
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("allow_private_networks")

@@ -45,7 +45,8 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.database = keyring.database = database
         with suppress(Unavailable):
             await keyring.look()
-        collector = StoreCollector(database, settings.metrics_label_sets)
+        has_retention = settings.retention_days is not None
+        collector = StoreCollector(database, settings.metrics_label_sets, has_retention=has_retention)
         registry.register(collector)
         # Every request is held against the document; the first must not wait for it.
         app.openapi()

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from bench_runner.measure.result import ValidityState
@@ -23,6 +23,7 @@ from services.store.gauges import (
     running_progress,
     state_counts,
 )
+from services.store.retention import Retention, retention_so_far
 from services.store.rows import Run, WorkerRow
 
 LABELS = ("engine", "model", "workload", "target", "hardware", "simulated")
@@ -101,9 +102,11 @@ QUANTILES: tuple[tuple[str, str, Mapping[str, str]], ...] = (
 class StoreCollector(Collector):
     """Asks the store at each scrape. Where it does not answer, says so and gives nothing else."""
 
-    def __init__(self, database: Database, most_label_sets: int) -> None:
+    def __init__(self, database: Database, most_label_sets: int, *, has_retention: bool = False) -> None:
+        """`has_retention`: old records are let go of, so that it is told how that goes."""
         self._database = database
         self._most_label_sets = most_label_sets
+        self._has_retention = has_retention
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: to know the names is not to ask the database."""
@@ -117,6 +120,7 @@ class StoreCollector(Collector):
             states = state_counts(self._database)
             under_way = running_progress(self._database)
             workers = list_workers(self._database)
+            retention = retention_so_far(self._database) if self._has_retention else None
         except ServiceError:
             yield _gauge("enginebench_store_up", "The database answers.", 0)
             return
@@ -125,6 +129,8 @@ class StoreCollector(Collector):
         yield from queue_metrics(waiting, states, workers)
         yield from worker_metrics(workers)
         yield from progress_metrics(under_way)
+        if retention is not None:
+            yield from retention_metrics(retention)
 
 
 def result_metrics(runs: Sequence[Run], dropped: int = 0) -> Iterator[Metric]:
@@ -248,6 +254,22 @@ def progress_metrics(under_way: Sequence[Run]) -> Iterator[Metric]:
         if planned:
             ratio.add_metric(key, done / planned)
     yield from (ratio, finished, failed)
+
+
+def retention_metrics(told: Retention) -> Iterator[Metric]:
+    """What workers let go of by themselves, since the beginning."""
+    yield CounterMetricFamily(
+        "enginebench_retention_dropped_runs", "Runs whose old request records went.", value=told.dropped.runs
+    )
+    yield CounterMetricFamily(
+        "enginebench_retention_dropped_bytes", "Size of the request records that went.", value=told.dropped.size_bytes
+    )
+    yield _gauge(
+        "enginebench_retention_failed", "1: the last try to let go of old records failed.", told.error is not None
+    )
+    if told.ended_at is not None:
+        words = "When old records were last looked through to the end."
+        yield _gauge("enginebench_retention_last_pass_timestamp_seconds", words, told.ended_at.timestamp())
 
 
 def labels_of(run: Run) -> tuple[str, ...]:

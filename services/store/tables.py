@@ -306,3 +306,21 @@ api_keys = Table(
     #: NULL: in force
     Column("revoked_at", UtcTime),
 )
+
+retention = Table(
+    "retention",
+    metadata,
+    #: what is let go of: "records"
+    Column("kind", Words, primary_key=True),
+    #: of the last pass; its end is before its beginning, or NULL, while it goes on
+    Column("begun_at", UtcTime),
+    Column("ended_at", UtcTime),
+    #: a pass goes through the runs by their ids, and is behind this one
+    Column("after", Words, nullable=False),
+    #: let go of since the beginning: runs whose records went, and how large those were
+    Column("runs", BigInteger, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    #: when a pass failed last, and why; it counts until one ended since
+    Column("failed_at", UtcTime),
+    Column("error", Words),
+)

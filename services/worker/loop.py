@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from services.store.queue import beat, claim, hold, sign_off
 from services.store.rows import ClaimedRun, WorkerHost
 from services.telemetry.logs import about_run, in_work
 from services.worker.execute import LONGEST_PAUSE_S, Runner, Workplace, carry_out, deliver
+from services.worker.retention import Housekeeping
 from services.worker.spool import waiting_results
 
 log = logging.getLogger(__name__)
@@ -101,6 +103,8 @@ def site_of(settings: Settings) -> Site:
 
 def _claim_and_run(place: Workplace, settings: Settings, pulse: _Pulse) -> None:
     pause_s = settings.poll_s
+    keep = None if settings.retention_days is None else timedelta(days=settings.retention_days)
+    house = Housekeeping(place.database, keep)
     log.info("worker started", extra={"worker": settings.worker_id})
     while not place.stop.is_set():
         before_ns = monotonic_ns()
@@ -109,6 +113,7 @@ def _claim_and_run(place: Workplace, settings: Settings, pulse: _Pulse) -> None:
             for waiting in waiting_results(place.results):
                 with in_work(**about_run(waiting.run_id, attempt=waiting.attempt)):
                     deliver(place.database, waiting, place.stop)
+            house.step()
             before_ns = monotonic_ns()
             claimed = claim(place.database, settings.worker_id, settings.lease_s)
             if claimed is not None:

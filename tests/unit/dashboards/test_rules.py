@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,14 @@ from prometheus_client.core import Metric
 from engines.catalog import ENGINES
 from engines.simulated.exposition import Exposition
 from engines.simulated.profiles import PROFILES
-from services.api.exporter import progress_metrics, queue_metrics, result_metrics, worker_metrics
+from services.api.exporter import (
+    progress_metrics,
+    queue_metrics,
+    result_metrics,
+    retention_metrics,
+    worker_metrics,
+)
+from services.store.retention import Dropped, Retention
 from services.telemetry.metrics import HttpMetrics
 from tests.fakes.grafana import PROMETHEUS, dashboards, panel_queries, variable_queries
 
@@ -34,6 +42,7 @@ def rules() -> list[dict[str, Any]]:
 def of_the_service() -> set[str]:
     families: list[Metric] = [*result_metrics([]), *queue_metrics(0, {}, []), *worker_metrics([])]
     families += progress_metrics([])
+    families += retention_metrics(Retention(Dropped(0, 0), datetime.now(UTC), None))
     registry = CollectorRegistry()
     HttpMetrics(lambda *_: None, registry)  # type: ignore[arg-type]
     text = generate_latest(registry).decode()
