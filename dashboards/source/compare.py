@@ -102,11 +102,12 @@ def whiskers(x: str, y: str) -> str:
     The XY chart has no error bars; each of these is a line of its own.
     """
     return f"""{CHOSEN}, spread AS (
-  SELECT name, load, avg(per_user) AS mid_x, min(per_user) AS low_x, max(per_user) AS high_x,
+  SELECT name, concat(workload_digest, ' ', load) AS cell,
+         avg(per_user) AS mid_x, min(per_user) AS low_x, max(per_user) AS high_x,
          avg(per_gpu) AS mid_y, min(per_gpu) AS low_y, max(per_gpu) AS high_y
   FROM chosen WHERE per_user IS NOT NULL GROUP BY name, workload_digest, load
 )
-SELECT name || ', whisker ' || load || ' ' || way AS series, at_x AS "{x}", at_y AS "{y}"
+SELECT name || ', whisker ' || cell || ' ' || way AS series, at_x AS "{x}", at_y AS "{y}"
 FROM spread, LATERAL (VALUES ('across', low_x, mid_y), ('across', high_x, mid_y),
                              ('upright', mid_x, low_y), ('upright', mid_x, high_y)) AS ends(way, at_x, at_y)
 ORDER BY 1, 2, 3"""
