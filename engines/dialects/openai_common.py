@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from msgspec import Struct
@@ -19,7 +20,7 @@ from msgspec import Struct
 from engines.contract import EARLY_STOPS, Capture, Completion
 from engines.dialects.failures import error_event
 from engines.dialects.reading import Shortcut, Tally, count, understand
-from engines.dialects.runs import Meaning
+from engines.dialects.runs import Meaning, MeaningOf
 
 #: generated text of one choice: (choice) -> text; "" where it has none
 TextOf = Callable[[dict[str, Any]], str]
@@ -121,6 +122,22 @@ class Chunks:
         return ends if events and len(ends) == missing else set()
 
 
+@cache
+def _meaning_of(delta_text: TextOf) -> MeaningOf:
+    """How chunks of a route are understood where they are a run; one and the same for all its answers."""
+
+    def meaning_of(value: dict[str, Any]) -> Meaning | None:
+        scratch = Tally()
+        choices = _choices(scratch, value, delta_text, 0)
+        running = _take_usage(scratch, value)
+        plain = len(choices) == 1 and choices[0].ids < 0 and choices[0].finish is None
+        if not plain or scratch.malformed or error_event(value, None) is not None:
+            return None
+        return choices[0].text, running
+
+    return meaning_of
+
+
 def decode_openai(capture: Capture, delta_text: TextOf, answer_text: TextOf) -> Completion:
     """Decodes a stream or a plain answer.
 
@@ -139,15 +156,6 @@ def decode_openai(capture: Capture, delta_text: TextOf, answer_text: TextOf) -> 
         for choice in choices:
             chunks.add(choice)
 
-    def meaning_of(value: dict[str, Any]) -> Meaning | None:
-        scratch = Tally()
-        choices = _choices(scratch, value, delta_text, 0)
-        running = _take_usage(scratch, value)
-        plain = len(choices) == 1 and choices[0].ids < 0 and choices[0].finish is None
-        if not plain or scratch.malformed or error_event(value, None) is not None:
-            return None
-        return choices[0].text, running
-
     def take_run(tally: Tally, texts: list[str], counts: list[int] | None, places: Sequence[int]) -> None:
         # What does not change from one to the next was taken with the event before them.
         choice = chunks.indexes[-1]
@@ -164,7 +172,7 @@ def decode_openai(capture: Capture, delta_text: TextOf, answer_text: TextOf) -> 
         if tokens > 0 or any(choice.text for choice in choices):
             tally.add_event(place, tokens)
 
-    return understand(capture, take_event, take_answer, chunks.settle, Shortcut(meaning_of, take_run))
+    return understand(capture, take_event, take_answer, chunks.settle, Shortcut(_meaning_of(delta_text), take_run))
 
 
 def _choices(tally: Tally, value: dict[str, Any], text_of: TextOf, place: int) -> list[Choice]:

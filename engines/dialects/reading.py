@@ -6,7 +6,7 @@ Capture ─split_response▶ content ─parse_events▶ objects ─Take▶ Tally
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, chain, repeat
@@ -31,6 +31,8 @@ from engines.dialects.runs import MeaningOf, Run, find_run, find_template
 from engines.dialects.sse import Event, parse_events
 
 _LARGEST = 2**62
+#: events at the end of a stream that need not come in reads of their own
+_LAST_TOGETHER = 4
 #: how often a stream is asked for a run: each costs a walk over the rest of it
 _MOST_TRIES = 8
 
@@ -159,10 +161,23 @@ class Reads:
                     piece += 1
                 raw_ends.append(raw_starts[piece] + content_end - starts[piece])
                 pieces.append(piece)
-        # How many were there at the end of each read but the last, which has the rest.
-        by_then = list(map(bisect_right, repeat(raw_ends), self._ends[: max(self._last, 0)]))
-        each = map(sub, [*by_then, number], [0, *by_then])
-        self._carried = list(chain.from_iterable(map(repeat, count_up(), each)))
+        self._carried = self._reads_of(raw_ends)
+
+    def _reads_of(self, raw_ends: list[int]) -> list[int]:
+        """Of bytes whose offsets rise, the read that carried the one before each."""
+        ends, last, number = self._ends, max(self._last, 0), len(raw_ends)
+        # Mostly one read an event, up to the last few of a stream, which come together.
+        first = bisect_left(ends, raw_ends[0]) if raw_ends else 0
+        singly = max(min(number - _LAST_TOGETHER, last - first), 0)
+        behind = first + singly
+        in_time = all(map(le, raw_ends[:singly], ends[first:behind]))
+        if not singly or not in_time or not all(map(lt, ends[first:behind], raw_ends[1 : singly + 1])):
+            singly = behind = 0
+        # Of the others, how many were there at the end of each read but the last, which has the rest.
+        others = raw_ends[singly:]
+        by_then = list(map(bisect_right, repeat(others), ends[behind:last]))
+        each = map(sub, [*by_then, len(others)], [0, *by_then])
+        return [*range(first, behind), *chain.from_iterable(map(repeat, count_up(behind), each))]
 
     def carried(self, places: Sequence[int]) -> list[int]:
         """The read of each of these events."""

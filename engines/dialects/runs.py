@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -20,6 +21,8 @@ from engines.dialects.failures import parse_json
 #: where an event's text may be, and the running counts beside it
 _TEXT = re.compile(rb'"(?:text|content|reasoning_content|reasoning)": ?"([^"\\\x00-\x1f]*)"')
 _COUNT = re.compile(rb'"(?:completion_tokens|total_tokens)": ?(0|[1-9][0-9]{0,14})(?=[,}])')
+#: plain values that mean nothing, and differ from answer to answer
+_UNREAD = re.compile(rb'"(id|created)": ?(?:"[ !#-\[\]-~]*"|(?:0|[1-9][0-9]{0,18})(?=[,}]))')
 #: what stands in their places while it is found out what they mean
 _TEXT_MARK = "\u2e2e a text \u2e2e"
 _COUNT_MARKS = (717_171_717_171, 919_191_919_191)
@@ -35,7 +38,7 @@ _MOST_COUNT = 10**15
 _SHORT = 8
 
 #: what an object means, as far as a run of them is concerned: (text, running count), the count `None` where it has
-#: none; `None`: it means more than that
+#: none; `None`: it means more than that. It may not depend on an object's "id" or "created".
 Meaning = tuple[str, int | None]
 MeaningOf = Callable[[dict[str, Any]], Meaning | None]
 
@@ -77,8 +80,7 @@ def find_template(data: bytes, meaning_of: MeaningOf) -> Template | None:
         places = [span for span, _ in values]
         literals = [data[stop:start] for (_, stop), (start, _) in pairwise([(0, 0), *places, (len(data), 0)])]
         marked = b"".join(part for pair in zip(literals, [mark for _, mark in values], strict=False) for part in pair)
-        value = parse_json(marked + literals[-1])
-        meaning = meaning_of(value) if isinstance(value, dict) else None
+        meaning = _meaning(_UNREAD.sub(rb'"\1":0', marked + literals[-1]), meaning_of)
         if meaning is None or meaning[0] != _TEXT_MARK:
             continue
         if meaning[1] is None and not counts:
@@ -90,6 +92,13 @@ def find_template(data: bytes, meaning_of: MeaningOf) -> Template | None:
         literals[0] = _OPENING + literals[0]
         return Template(tuple(literals), places.index(text.span(1)), count_at)
     return None
+
+
+@lru_cache(maxsize=64)
+def _meaning(data: bytes, meaning_of: MeaningOf) -> Meaning | None:
+    """What the object means; remembered, for nearly all answers of an engine begin alike."""
+    value = parse_json(data)
+    return meaning_of(value) if isinstance(value, dict) else None
 
 
 def find_run(content: bytes, start: int, template: Template) -> Run | None:

@@ -169,6 +169,26 @@ def test_what_is_no_template(data: bytes) -> None:
     assert template is None or template.literals[0].endswith(b'"text":"a","text":"')
 
 
+def test_a_meaning_is_remembered_whatever_the_answer_is_called() -> None:
+    """The first events of a hundred answers are decoded once, and each keeps its own name in its template."""
+    asked = []
+
+    def counted(value: dict[str, Any]) -> tuple[str, int | None] | None:
+        asked.append(value)
+        return meaning(value)
+
+    for k in range(100):
+        data = b'{"id":"cmpl-%d","created":%d,"text":" a%d"}' % (k, 1_700_000_000 + k, k)
+        template = find_template(data, counted)
+        assert template is not None
+        assert b"cmpl-%d" % k in template.literals[0]
+    assert len(asked) == 1
+    # What may change how the rest is read is not passed over: an escape, or bytes that are no UTF-8.
+    for name in (b'a\\"b', b"\xff"):
+        find_template(b'{"id":"%b","text":" a"}' % name, counted)
+    assert len(asked) == 2  # the second was no JSON at all
+
+
 def test_where_a_run_begins_and_ends() -> None:
     events = [b'data: {"text":"%d","completion_tokens":%d}\n\n' % (k, k) for k in range(5)]
     content = b": hello\n\n" + b"".join(events) + b"data: [DONE]\n\n"
