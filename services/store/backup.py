@@ -39,7 +39,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 from services.domain.errors import BadInput, Conflict, Problem
 from services.domain.text import LARGEST_INTEGER
 from services.store.database import Database, migration_config
-from services.store.tables import Document, UtcTime, Words, api_keys, documents, metadata, records, workers
+from services.store.tables import Document, UtcTime, Words, api_keys, documents, metadata, records, retention, workers
 
 KIND = "enginebench-backup"
 FORMAT = 1
@@ -119,7 +119,7 @@ def _write(connection: Connection, packed: gzip.GzipFile) -> int:
 
 def _tables() -> list[Table]:
     """What rows name comes before them."""
-    return [table for table in metadata.sorted_tables if table not in (workers, api_keys)]
+    return [table for table in metadata.sorted_tables if table not in (workers, api_keys, retention)]
 
 
 def _columns_there(connection: Connection) -> dict[str, set[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from services.store.jobs import get_job
 from services.store.keys import create_key, is_any_made, list_keys
 from services.store.queue import beat, claim
 from services.store.results import finish
+from services.store.retention import sweep
 from services.store.runs import get_records, get_run
 from services.store.schema import schema_fault
 from services.store.targets import create_target
@@ -280,6 +282,7 @@ def test_a_database_with_something_in_it_is_not_written_over(
         migrate(url)
         other = open_database(url)
         beat(other, "w1", None, "0.1.0")
+        sweep(other, timedelta(days=1))
         assert restore_backup(other, tmp_path / "whole") > 0
         close(other)
 
