@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from engines.clock import monotonic_ns
 from engines.contract import Capture, Origin, WireRequest
 
 
@@ -106,6 +107,7 @@ class RunControl:
         self._deadline_ns: int | None = None
         self._progress: Progress | None = None
         self._stage = "planned"
+        self._stages: list[tuple[str, int]] = []
 
     def cancel(self) -> None:
         """Stop as soon as possible; what was measured is kept."""
@@ -148,3 +150,10 @@ class RunControl:
     def stage(self, value: str) -> None:
         with self._lock:
             self._stage = value
+            self._stages.append((value, monotonic_ns()))
+
+    @property
+    def stages(self) -> tuple[tuple[str, int], ...]:
+        """Each stage it came to and the monotonic instant of that, in their order."""
+        with self._lock:
+            return tuple(self._stages)

@@ -22,6 +22,7 @@ from services.domain.errors import Unavailable
 from services.settings import Settings
 from services.store.database import close, open_database
 from services.telemetry.metrics import HttpMetrics
+from services.telemetry.traces import open_traces
 
 TAGS = [
     {"name": "jobs", "description": "Ask for runs, follow and cancel them."},
@@ -43,6 +44,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         database = open_database(settings.database_url.get_secret_value())
         app.state.database = keyring.database = database
+        app.state.traces = traces = open_traces("api")
         with suppress(Unavailable):
             await keyring.look()
         has_retention = settings.retention_days is not None
@@ -55,6 +57,8 @@ def create_app(settings: Settings) -> FastAPI:
         finally:
             registry.unregister(collector)
             close(database)
+            if traces is not None:
+                traces.close()
 
     app = FastAPI(
         title="enginebench",
@@ -66,6 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
         dependencies=[Depends(known_parameters)],
     )
     app.state.settings = settings
+    app.state.traces = None
     app.state.registry = registry
     app.state.probes = CapacityLimiter(MOST_PROBES)
     # Whoever serves it says when streams must end by themselves.

@@ -21,8 +21,10 @@ from services.store.queue import release
 from services.store.results import finish, finish_and_go_on
 from services.store.rows import ClaimedRun, Fence
 from services.store.starts import StartOver, another_waits
+from services.telemetry.traces import Traces
 from services.worker.keeper import LeaseKeeper
 from services.worker.spool import SpooledResult, write_result
+from services.worker.tracing import trace_run
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,8 @@ class Workplace:
     drain_s: float
     #: set: the worker is to end
     stop: threading.Event
+    #: `None`: nobody wants them
+    traces: Traces | None = None
 
 
 def carry_out(
@@ -94,6 +98,7 @@ def carry_out(
             waiting.discard()
     said = {"outcome": result["outcome"], "validity": result["validity"]["state"], "error": result["error"]}
     log.info("run ended", extra=about | said)
+    trace_run(place.traces, place.database, claimed, claimed_ns, control, result)
     return following
 
 

@@ -30,6 +30,7 @@ from services.store.database import Database, close, open_database, ping
 from services.store.queue import beat, claim, hold, sign_off
 from services.store.rows import ClaimedRun, WorkerHost
 from services.telemetry.logs import about_run, in_work
+from services.telemetry.traces import open_traces
 from services.worker.execute import LONGEST_PAUSE_S, Runner, Workplace, carry_out, deliver
 from services.worker.retention import Housekeeping
 from services.worker.spool import waiting_results
@@ -61,6 +62,7 @@ def run_worker(settings: Settings, stop: threading.Event, run: Runner | None = N
     """
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     database = open_database(settings.database_url.get_secret_value())
+    traces = open_traces("worker")
     place = Workplace(
         database=database,
         run=run or _runner(),
@@ -69,6 +71,7 @@ def run_worker(settings: Settings, stop: threading.Event, run: Runner | None = N
         lease_s=settings.lease_s,
         drain_s=settings.drain_s,
         stop=stop,
+        traces=traces,
     )
     try:
         with _alone_in(settings.state_dir, stop) as alone:
@@ -78,6 +81,8 @@ def run_worker(settings: Settings, stop: threading.Event, run: Runner | None = N
                     _claim_and_run(place, settings, pulse)
     finally:
         close(database)
+        if traces is not None:
+            traces.close()
 
 
 def _runner() -> Runner:

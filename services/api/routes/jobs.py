@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from bench_runner.plan.presets import PRESETS
 from engines.address import look_up
 from engines.catalog import find_engine
+from engines.clock import wall_ns
 from engines.spec import TargetSpec
 from services.api.cells import summarise_cells
 from services.api.curve import curve_of
@@ -101,6 +102,7 @@ def post_job(
     store: Store,
     settings: Config,
     caller: Caller,
+    request: Request,
     response: Response,
     idempotency_key: IdempotencyKey = None,
     dry_run: Annotated[bool, Query(description="only say what would run, and in which order")] = False,
@@ -111,6 +113,7 @@ def post_job(
     With `sweep`, each workload at each point of an axis (see the curve); with `search`, the highest load that meets an
     SLO: each run asks for the next, and the job says how it ended.
     """
+    began_ns = wall_ns()
     digest = digest_of(job)
     if not dry_run and idempotency_key is not None and (there := find_replayed(store, idempotency_key, digest)):
         # Not checked again: what it named may be gone by now, and the job is accepted all the same.
@@ -135,6 +138,8 @@ def post_job(
         created_by=None if caller is None else {"id": caller.id, "name": caller.name},
     )
     log.info("job accepted", extra={"job_id": accepted.id, "runs": len(planned), "is_new": is_new})
+    if is_new and request.app.state.traces is not None:
+        request.app.state.traces.job_accepted(accepted.id, accepted.name, len(planned), began_ns, wall_ns())
     response.headers["Location"] = f"/v1/jobs/{accepted.id}"
     told = asymmetries_planned(planned)
     return JobAcceptedOut(**JobOut.model_validate(accepted).model_dump(), asymmetries=told)
