@@ -14,17 +14,18 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean, median, stdev
 from typing import Any
 
 from rich.console import Console
 
 from engines.clock import utc_now
 from tests.calibration.bench_tables import print_tables
-from tests.calibration.figures import precision, punctuality
+from tests.calibration.figures import join, kept, precision, punctuality
 from tests.calibration.known_server import KnownServer, Pace, known_server
 from tests.calibration.machine import describe_machine, split_cores
 from tests.calibration.side_by_side import Load, Place, Row, carry_out, drive_alone
@@ -40,12 +41,8 @@ MEMORY = {
     "many": (Load(28_125, 100), Load(56_250, 100)),
 }
 PROCESSES = (1, 2, 4)
-#: Poisson for real, ten times as fast as it is planned with elsewhere: its statistics know no unit of time
-ARRIVALS, ARRIVAL_SEEDS, ARRIVAL_BIN_NS = (
-    Load(requests=2_400, concurrency=0, tokens=1, rate_per_s=600.0),
-    20,
-    10_000_000,
-)
+#: 40 seconds of a Poisson loop, over many seeds, so many of them at once
+ARRIVALS, ARRIVAL_SEEDS, SEEDS_AT_ONCE = Load(requests=2_400, concurrency=0, tokens=1, rate_per_s=60.0), 20, 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +55,7 @@ class Bench:
     truthd: Path | None
     repeats: int
     streams: tuple[int, ...]
+    processes: tuple[int, ...]
 
     @contextmanager
     def server(self, pace: Pace) -> Iterator[KnownServer]:
@@ -162,31 +160,48 @@ def measure_punctuality(bench: Bench) -> dict[str, dict[str, Any]]:
 
 
 def measure_arrivals(bench: Bench) -> list[dict[str, Any]]:
-    """A Poisson loop as it reached the server, sent by one process and by several, over many seeds."""
+    """A Poisson loop as it reached the server, sent by one process and by several, over many seeds.
+
+    The schedules of several seeds are carried out side by side, each by load processes of its own.
+    """
     found = []
-    with known_server(SHORT, truthd=bench.truthd) as server:
-        for processes in PROCESSES:
-            known = server.next_index()
-            spreads, correlations, lates = [], [], []
-            for seed in range(ARRIVAL_SEEDS):
-                load = replace(ARRIVALS, seed=seed)
-                captures = list(drive_alone(server, load, bench.place, processes=processes).captures())
-                rows = [Row(c.local_port, c.scheduled_ns, c.sent_ns, []) for c in captures]
-                told = punctuality(rows, server.truths(since=known), bin_ns=ARRIVAL_BIN_NS)
-                known = server.next_index()
-                spreads.append(told["dispersion"])
-                correlations.append(told["gap_correlation"])
-                lates.append(told["late_p99_s"])
-            found.append(
-                {
-                    "processes": processes,
-                    "seeds": len(spreads),
-                    "dispersion": mean(spreads),
-                    "gap_correlation": mean(correlations),
-                    "late_p99_s": median(lates),
-                }
-            )
+    for processes in bench.processes:
+        told = []
+        for first in range(0, ARRIVAL_SEEDS, SEEDS_AT_ONCE):
+            with known_server(SHORT, truthd=bench.truthd) as server:
+                told += _arrivals(server, bench.place, processes, range(first, first + SEEDS_AT_ONCE))
+        spreads = [one["dispersion"] for one in told]
+        found.append(
+            {
+                "processes": processes,
+                "seeds": len(told),
+                "dispersion": mean(spreads),
+                # of the mean
+                "dispersion_error": stdev(spreads) / len(spreads) ** 0.5,
+                "dispersion_planned": mean(one["dispersion_planned"] for one in told),
+                "gap_correlation": mean(one["gap_correlation"] for one in told),
+                "late_p99_s": median(one["late_p99_s"] for one in told),
+            }
+        )
     return found
+
+
+def _arrivals(server: KnownServer, place: Place, processes: int, seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """Of each seed how its schedule was kept, all of them at once."""
+
+    def carry(seed: int) -> list[Row]:
+        own = Place(place.folder / str(seed))
+        own.folder.mkdir(exist_ok=True)
+        outcome = drive_alone(server, replace(ARRIVALS, seed=seed), own, processes=processes)
+        return [Row(c.local_port, c.scheduled_ns, c.sent_ns, []) for c in outcome.captures()]
+
+    with ThreadPoolExecutor(len(seeds)) as threads:
+        rows = list(threads.map(carry, seeds))
+    truths = server.truths()
+    # A port that one seed gave up may have become another's: all are joined in the order of their sends.
+    joined = join([row for of_seed in rows for row in of_seed], truths)
+    by_row = {id(row): truth for row, truth in joined}
+    return [kept(of_seed, [(row, by_row[id(row)]) for row in of_seed]) for of_seed in rows]
 
 
 def measure_memory(bench: Bench) -> dict[str, Any]:
@@ -207,7 +222,7 @@ def measure_processes(bench: Bench) -> list[dict[str, Any]]:
     """The load at full speed by more and more processes, on whatever cores there are; and what limited each."""
     found = []
     with known_server(FULL_SPEED, truthd=bench.truthd) as server:
-        for processes in PROCESSES:
+        for processes in bench.processes:
             rows = []
             for _ in range(bench.repeats):
                 before_s = server.cpu_s()
@@ -270,6 +285,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--only", choices=sorted(SECTIONS), action="append", help="this section alone; may be repeated")
     parser.add_argument("--memory", action="store_true", help="peak memory at 3.6 and 7.2 million tokens, and no more")
     parser.add_argument("--streams", type=int, nargs="+", default=STREAMS, help="of the precision")
+    parser.add_argument("--processes", type=int, nargs="+", default=PROCESSES, help="of arrivals and processes")
     parser.add_argument("--repeats", type=int, default=3, help="medians of so many")
     parser.add_argument("--truthd", type=Path, metavar="PROGRAM", help="a server in C in place of the replay")
     parser.add_argument("--cclient", type=Path, metavar="PROGRAM", help="a client in C beside the others")
@@ -283,7 +299,8 @@ def main(argv: list[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         place = Place(Path(folder), client_core, arguments.cclient)
         clients = (*arguments.clients, *(["C"] if arguments.cclient else []))
-        bench = Bench(clients, place, server_core, arguments.truthd, arguments.repeats, tuple(arguments.streams))
+        streams, processes = tuple(arguments.streams), tuple(arguments.processes)
+        bench = Bench(clients, place, server_core, arguments.truthd, arguments.repeats, streams, processes)
         for section in sections:
             print(f"measuring {section}", file=sys.stderr)
             result[section] = SECTIONS[section](bench)

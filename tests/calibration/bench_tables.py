@@ -96,11 +96,20 @@ def _punctuality(found: dict[str, Any]) -> Table:
 
 def _arrivals(found: list[dict[str, Any]]) -> Table:
     table = _table(
-        "Poisson as it arrived: 2,400 requests at 600/s a seed, bins of 10 ms",
-        ("processes", "seeds", "mean dispersion", "mean lag-1 correlation", "late p99, ms (median)"),
+        "Poisson as it arrived: 2,400 requests at 60/s a seed, ten seeds at once, bins of 0.1 s",
+        (
+            "processes",
+            "seeds",
+            "mean dispersion planned",
+            "as arrived",
+            "its standard error",
+            "mean lag-1 correlation",
+            "late p99, ms (median)",
+        ),
     )
     for row in found:
-        figures = (_ratio(row["dispersion"]), f"{row['gap_correlation']:+.4f}", _ms(row["late_p99_s"], 3))
+        spreads = (_ratio(row[name]) for name in ("dispersion_planned", "dispersion", "dispersion_error"))
+        figures = (*spreads, f"{row['gap_correlation']:+.4f}", _ms(row["late_p99_s"], 3))
         table.add_row(str(row["processes"]), str(row["seeds"]), *figures)
     return table
 

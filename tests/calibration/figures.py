@@ -67,7 +67,11 @@ def precision(rows: Sequence[Row], truths: Mapping[int, Sequence[Truth]]) -> dic
 
 def punctuality(rows: Sequence[Row], truths: Mapping[int, Sequence[Truth]], *, bin_ns: int = BIN_NS) -> dict[str, Any]:
     """How an open loop was kept: arrivals at the server against the moments they were due."""
-    pairs = join(rows, truths)
+    return kept(rows, join(rows, truths), bin_ns=bin_ns)
+
+
+def kept(rows: Sequence[Row], pairs: Sequence[tuple[Row, Truth]], *, bin_ns: int = BIN_NS) -> dict[str, Any]:
+    """The same of rows that were joined with their truth already."""
     lates = [(truth.arrival_ns - row.due_ns) / 1e9 for row, truth in pairs]
     return {
         "requests": len(rows),
