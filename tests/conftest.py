@@ -11,7 +11,6 @@ import pytest
 from services.store.database import Database, close, migrate, open_database
 from tests.fakes.postgres import PostgresServer, postgres_server
 
-
 #: What measures, or holds a machine's faults apart from an engine's: two of these at once would spoil each other.
 ALONE = (
     "acceptance/test_demo.py",
