@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from engines.clock import sleep_s, utc_now
-from tests.fakes.grafana import Moments, dashboards
+from tests.fakes.grafana import PROMETHEUS, Moments, dashboards, variable_queries
 from tests.fakes.postgres import postgres_server
 from tests.fakes.service import await_true
 from tests.stack.answers import Answer
@@ -39,6 +39,8 @@ REPEATS = 3
 DAYS = 6
 SLOWER = {"kind": "stall", "token": 20, "seconds": 0.2, "every": 1}
 JOB_WITHIN_S = 420.0
+#: By dashboard, what a reader should know beside what is chosen.
+NOTES = {"history": {"planned": "TGI's last job was made slower"}}
 
 
 def main() -> int:
@@ -104,13 +106,28 @@ def look(
     for (_, title), found in ask_all(name, board, stack.sources, chosen, moments).items():
         answers[title] = found
     marks = [row for title, found in answers.items() if title.startswith("annotation ") for row in found["Anno"]]
-    return Shown(board, answers, in_words(board, chosen), since, until, marks)
+    words = in_words(board, chosen, texts_of(stack, name, board, moments)) | NOTES.get(name, {})
+    return Shown(board, answers, words, since, until, marks)
 
 
-def in_words(board: Mapping[str, Any], chosen: Mapping[str, Sequence[str]]) -> dict[str, str]:
+def texts_of(stack: Stack, name: str, board: Mapping[str, Any], moments: Moments) -> dict[str, str]:
+    """A variable's value -> its text, where the two differ."""
+    rows = [
+        row
+        for query in variable_queries(name, board)
+        if query.source != PROMETHEUS
+        for row in stack.sources.ask(query, {}, moments)
+    ]
+    return {str(row["__value"]): str(row["__text"]) for row in rows if "__text" in row}
+
+
+def in_words(board: Mapping[str, Any], chosen: Mapping[str, Sequence[str]], texts: Mapping[str, str]) -> dict[str, str]:
     """Variable's label -> what is chosen, as its list shows it."""
     labels = {one["name"]: one["label"] for one in board["templating"].get("list", [])}
-    return {labels[name]: "All" if values == ["$__all"] else " + ".join(values) for name, values in chosen.items()}
+    return {
+        labels[name]: "All" if values == ["$__all"] else " + ".join(texts.get(value, value) for value in values)
+        for name, values in chosen.items()
+    }
 
 
 def runs_of(stack: Stack) -> list[dict[str, Any]]:
