@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from dataclasses import dataclass, field
 from itertools import accumulate, islice
 from operator import add
@@ -37,13 +36,6 @@ class ParsedResponse:
     def header(self, name: str) -> str:
         """A header's value by its lower-case name, "" where there is none."""
         return "" if self.head is None else self.head.headers.get(name, "")
-
-    def raw_end(self, content_end: int) -> int:
-        """Raw offset just behind the content byte before `content_end`: what had to arrive for it to be known."""
-        piece = bisect_left(self.content_starts, content_end) - 1
-        if piece < 0:
-            return 0
-        return self.raw_starts[piece] + content_end - self.content_starts[piece]
 
 
 def split_response(raw: bytes) -> ParsedResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from unittest.mock import patch
 
 import pytest
@@ -212,9 +213,11 @@ def test_content_offsets_point_into_the_raw_bytes(pieces: list[bytes], end: int)
     raw = b"HTTP/1.1 100 Continue\r\n\r\n" + CHUNKED_HEAD + b"".join(chunked(pieces))
     parsed = split_response(raw)
     end = end % len(parsed.content) + 1
-    # All content up to `end`, and no more, is known once the raw bytes up to `raw_end` are.
-    assert split_response(raw[: parsed.raw_end(end)]).content == parsed.content[:end]
-    assert len(split_response(raw[: parsed.raw_end(end) - 1]).content) == end - 1
+    # All content up to `end`, and no more, is known once the raw bytes up to there are.
+    piece = bisect_left(parsed.content_starts, end) - 1
+    raw_end = parsed.raw_starts[piece] + end - parsed.content_starts[piece]
+    assert split_response(raw[:raw_end]).content == parsed.content[:end]
+    assert len(split_response(raw[: raw_end - 1]).content) == end - 1
 
 
 SMALL_CHUNKS = st.lists(
