@@ -188,7 +188,8 @@ def test_a_start_that_another_worker_took_over_has_its_engine_stopped(
     with running_worker(database_url, tmp_path / "state", engines, lease_s=0.5):
         await_true(lambda: "stop s0" in engines.happened, "the engine is stopped")
         assert engines.happened == ["start s0", "run 0", "stop s0"]
-        assert [claimed.run_id for claimed in taken] == [f"{job.id}-00000"]
+        # whichever burst waits for what lapsed first: a resource that showed itself late is held a little longer
+        assert [claimed.job_id for claimed in taken] == [job.id]
 
 
 @pytest.mark.parametrize("at", ["another_waits", "finish_and_go_on"])
