@@ -144,3 +144,8 @@ class TargetSpec(Spec):
     def cards(self) -> frozenset[str]:
         """What a server that is started for the run occupies: as stated, else the first GPUs of its host."""
         return frozenset(self.resources) or frozenset(f"gpu:{number}" for number in range(self.gpus))
+
+
+def card_numbers(spec: TargetSpec) -> tuple[int, ...]:
+    """The cards that a target states among its resources, as its host's driver counts them; (): it states none."""
+    return tuple(sorted(int(name[4:]) for name in set(spec.resources) if re.fullmatch(r"gpu:\d{1,4}", name)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -11,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from engines.cards.reading import CardFacts, CardReading, HostCards
-from engines.spec import Container, Launched, TargetSpec
+from engines.spec import Container, Launched, TargetSpec, card_numbers
 
 #: Below it a card's samples are too coarse for its energy: it averages its power over up to a second, and its counter
 #: moves some ten times a second.
@@ -32,7 +31,7 @@ def cards_of(target: TargetSpec, path: str | None, *, simulated: bool) -> tuple[
     """The driver's numbers of the cards that the target occupies on this host.
 
     Only what is stated is known, as resources ("gpu:0"): an engine beside a card may run on the CPU. One whose own
-    variables name other cards than its resources do says nothing either.
+    variables name other cards than its resources do says nothing either, nor one whose resources are not its `gpus`.
 
     Args:
         target: whose cards.
@@ -46,11 +45,13 @@ def cards_of(target: TargetSpec, path: str | None, *, simulated: bool) -> tuple[
     here = path in ("loopback", "same host") or isinstance(target.reach, Container)
     if simulated or not here:
         return None
-    stated = sorted(int(name[4:]) for name in target.resources if re.fullmatch(r"gpu:\d{1,4}", name))
+    stated = card_numbers(target)
+    if len(stated) != target.gpus:
+        return ()
     visible = target.reach.env.get("CUDA_VISIBLE_DEVICES") if isinstance(target.reach, Launched) else None
     if visible is not None and sorted(visible.replace(" ", "").split(",")) != sorted(map(str, stated)):
         return ()
-    return tuple(stated)
+    return stated
 
 
 @dataclass(frozen=True, slots=True)

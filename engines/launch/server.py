@@ -11,7 +11,7 @@ from engines.address import resolve, takes_connections
 from engines.contract import Engine, Origin
 from engines.errors import TargetRefused
 from engines.site import Site, bearer_token, key_headers
-from engines.spec import Attached, Container, Launched, TargetSpec
+from engines.spec import Attached, Container, Launched, TargetSpec, card_numbers
 
 if TYPE_CHECKING:
     from engines.launch.container import LaunchedContainer
@@ -87,8 +87,17 @@ def _launch(
     from engines.launch.process import launch
 
     secrets = [secret.value for secret in site.secrets.values()]
-    process = stack.enter_context(launch(engine, reach, site.state_dir, secrets=secrets, model_path=folder))
+    placed = reach.model_copy(update={"env": _on_its_cards(spec) | reach.env})
+    process = stack.enter_context(launch(engine, placed, site.state_dir, secrets=secrets, model_path=folder))
     return process, Origin("http", "127.0.0.1", process.port, "", "127.0.0.1", dict(spec.headers))
+
+
+def _on_its_cards(spec: TargetSpec) -> dict[str, str]:
+    """Variables that hold an engine to the cards that its target states, counted as the driver counts them."""
+    numbers = card_numbers(spec)
+    if not numbers:
+        return {}
+    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(map(str, numbers))}
 
 
 def _start_container(

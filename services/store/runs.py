@@ -12,7 +12,7 @@ from services.store import tables
 from services.store.cursor import Keyset
 from services.store.database import Database, now
 from services.store.records import DROPPED, unpack
-from services.store.rows import Attempt, Page, Run, RunDetail, RunFilter, RunMetrics, RunStatus
+from services.store.rows import ENDED, Attempt, Page, Run, RunDetail, RunFilter, RunMetrics, RunStatus
 from services.store.tables import runs
 
 #: What a list of runs can be sorted by; "-" before the name: descending. Rows without a value come last either way.
@@ -119,6 +119,9 @@ def cancel_run(database: Database, run_id: str) -> Run:
 
 def cancel_where(connection: Connection, which: ColumnElement[bool]) -> None:
     """Cancel what waits, and what runs without a living lease; ask what runs to stop."""
+    # Each run is locked before it is looked at: a run that is taken up meanwhile would be missed by both updates.
+    unended = select(runs.c.id).where(which, runs.c.status.not_in(ENDED)).order_by(runs.c.id)
+    connection.execute(unended.with_for_update()).all()
     moment = now(connection)
     asked = update(runs).where(which, runs.c.status == RunStatus.RUNNING, runs.c.lease_expires_at > moment)
     connection.execute(asked.values(cancel_requested=True))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
+from engines.clock import sleep_s
 from services.domain.job import PlannedRun
-from services.store import tables
+from services.store import results, tables
 from services.store.database import Database
 from services.store.jobs import cancel_job, get_job
 from services.store.queue import claim, hold, release, renew
@@ -162,6 +164,25 @@ def test_a_burst_without_lengths_to_match_is_passed_over(database: Database) -> 
 
 def waiting_id(claimed: ClaimedRun) -> str:
     return f"{claimed.job_id}-00004"
+
+
+def test_a_cancel_while_one_burst_hands_over_to_the_next_stops_that_one(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = put(database, *in_starts(bursts=3))
+    first = must_claim(database)
+    keep, cancels = results._keep, threading.Thread(target=cancel_job, args=(database, job.id))
+
+    def and_is_cancelled_meanwhile(*given: Any) -> Any:
+        cancels.start()
+        sleep_s(0.5)
+        return keep(*given)
+
+    monkeypatch.setattr(results, "_keep", and_is_cancelled_meanwhile)
+    second = go_on(database, first)
+    cancels.join()
+    assert renew(database, second, None, LONG_S).cancel_requested
+    assert get_job(database, job.id).counts == {"completed": 1, "running": 1, "cancelled": 10}
 
 
 def test_a_run_keeps_the_start_that_it_was_really_carried_out_in(database: Database) -> None:

@@ -24,6 +24,7 @@ def run(folder: Path, *resources: str, scrape_interval_s: float | None = 0.05) -
             "model": "tiny",
             "reach": {"kind": "process", "model_path": "folder/tiny"},
             "resources": resources,
+            "gpus": max(1, len(resources)),
         },
         "workload": {
             "requests": 40,

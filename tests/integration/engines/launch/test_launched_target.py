@@ -116,6 +116,17 @@ def test_one_that_ignores_sigterm_is_killed_with_its_session(site: Site, tmp_pat
     assert started_at(told["child"]) is None
 
 
+@pytest.mark.parametrize(("env", "seen"), [({}, "1,3"), ({"CUDA_VISIBLE_DEVICES": "GPU-8a3f"}, "GPU-8a3f")])
+def test_an_engine_sees_the_cards_that_its_target_states(
+    site: Site, tmp_path: Path, env: dict[str, str], seen: str
+) -> None:
+    tell = tmp_path / "tell"
+    stated = spec(args=("--tell", str(tell)), env=env).model_copy(update={"resources": ("gpu:3", "gpu:1", "room")})
+    with open_target(stated, site):
+        environment = json.loads(tell.read_text())["environment"]
+    assert (environment["CUDA_VISIBLE_DEVICES"], environment["CUDA_DEVICE_ORDER"]) == (seen, "PCI_BUS_ID")
+
+
 def test_the_environment_holds_no_credentials(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HF_TOKEN", "VLLM_API_KEY", "KEY", "HTTPS_PROXY", "ENGINEBENCH_DATABASE_URL"):
         monkeypatch.setenv(name, "s3cret")
@@ -127,6 +138,7 @@ def test_the_environment_holds_no_credentials(site: Site, tmp_path: Path, monkey
     assert "s3cret" not in json.dumps(environment)
     assert environment["HF_HOME"] == "/cache"
     assert environment["OMP_NUM_THREADS"] == "2"
+    assert "CUDA_VISIBLE_DEVICES" not in environment
     assert environment["VLLM_NO_USAGE_STATS"] == "1"
 
 

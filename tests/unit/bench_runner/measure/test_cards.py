@@ -46,14 +46,18 @@ def log(cards: Cards, own: bool = True, troubles: tuple[str, ...] = ()) -> CardL
     return CardLog(cards, own, troubles)
 
 
-def target(reach: dict[str, Any], *resources: str) -> TargetSpec:
-    return TargetSpec.model_validate({"engine": "vllm", "model": "m", "reach": reach, "resources": resources})
+def target(reach: dict[str, Any], *resources: str, gpus: int = 1) -> TargetSpec:
+    stated = {"engine": "vllm", "model": "m", "reach": reach, "resources": resources, "gpus": gpus}
+    return TargetSpec.model_validate(stated)
 
 
 @pytest.mark.parametrize("reach", [ATTACHED, LAUNCHED])
 @pytest.mark.parametrize("path", ["loopback", "same host"])
 def test_a_target_of_this_host_has_the_cards_that_it_states(reach: dict[str, Any], path: str) -> None:
-    assert cards_of(target(reach, "gpu:10", "gpu:2", "room"), path, simulated=False) == (2, 10)
+    assert cards_of(target(reach, "gpu:10", "gpu:2", "room", gpus=2), path, simulated=False) == (2, 10)
+    # Energy of one card for the tokens of two would be half of what they cost.
+    assert cards_of(target(reach, "gpu:0", gpus=2), path, simulated=False) == ()
+    assert cards_of(target(reach, "gpu:0", "gpu:1"), path, simulated=False) == ()
     assert cards_of(target(reach, "gpu:x", "gpu:"), path, simulated=False) == ()
     # A launched engine that states none may run on the CPU, though the first card is leased for it.
     assert cards_of(target(reach), path, simulated=False) == ()
