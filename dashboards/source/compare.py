@@ -32,6 +32,24 @@ WITH like_runs AS (
          coalesce(point, concurrency) AS load
   FROM like_runs WHERE job_id = newest
 )"""
+#: What the samples of one cell have in common.
+CELL = "name, workload, workload_digest, load"
+FOLDED = "A start's value is the median of its bursts."
+
+
+def samples(*columns: str) -> str:
+    """SQL of CHOSEN and a table `samples`: one row a repeat, or a start of the engine, as the API's cells count them.
+
+    `id` and `ended_at` are of one of its runs; a column is NULL where none of them gave it.
+
+    Args:
+        columns: of `chosen`, numbers; a start's value is the median of its bursts.
+    """
+    medians = ", ".join(f"percentile_cont(0.5) WITHIN GROUP (ORDER BY {column}) AS {column}" for column in columns)
+    return f"""{CHOSEN}, samples AS (
+  SELECT {CELL}, min(id) AS id, max(ended_at) AS ended_at, {medians}
+  FROM chosen GROUP BY {CELL}, coalesce(start_id, id)
+)"""
 
 
 def compare() -> Dashboard:
@@ -70,20 +88,20 @@ def throughput_interactivity() -> Made:
     about = About(
         "Output tokens per second per GPU against tokens per second per user",
         TOKENS_PER_S,
-        "Up and to the right is better. A line a target, a point a concurrency: the mean over the repeats of what one "
-        "GPU gives, over what one reader sees (median request). Whiskers reach from the least to the most of the "
-        "repeats, which are the small dots; hollow points are simulated.",
+        "Up and to the right is better. A line a target, a point a concurrency: the mean over the repeats or starts of "
+        "what one GPU gives, over what one reader sees (median request). Whiskers reach from the least to the most of "
+        f"the repeats or starts, which are the small dots; hollow points are simulated. {FOLDED}",
         NOTHING,
         width=24,
         height=14,
     )
     x, y = "tokens/s per user", "output tokens/s per GPU"
-    mean = f"""{CHOSEN}
+    mean = f"""{samples("per_user", "per_gpu")}
 SELECT name AS series, avg(per_user) AS "{x}", avg(per_gpu) AS "{y}"
-FROM chosen WHERE per_user IS NOT NULL GROUP BY name, workload_digest, load ORDER BY name, load"""
-    repeats = f"""{CHOSEN}
-SELECT name || ', repeats' AS series, per_user AS "{x}", per_gpu AS "{y}"
-FROM chosen WHERE per_user IS NOT NULL ORDER BY name, load, ended_at"""
+FROM samples WHERE per_user IS NOT NULL GROUP BY name, workload_digest, load ORDER BY name, load"""
+    repeats = f"""{samples("per_user", "per_gpu")}
+SELECT name || ', repeats or starts' AS series, per_user AS "{x}", per_gpu AS "{y}"
+FROM samples WHERE per_user IS NOT NULL ORDER BY name, load, ended_at"""
     made = curve(about, Sql(mean), Sql(repeats, ref="B"), Sql(whiskers(x, y), ref="C"), x=x, y=y, group="series")
     override(made, "byRegexp", r"/\(simulated\)/", custom__fillOpacity=0)
     grey = {"mode": "fixed", "fixedColor": "#8e8e8e"}
@@ -97,15 +115,15 @@ FROM chosen WHERE per_user IS NOT NULL ORDER BY name, load, ended_at"""
 
 
 def whiskers(x: str, y: str) -> str:
-    """SQL of two short lines a point, across and upright, from the least to the most of its repeats.
+    """SQL of two short lines a point, across and upright, from the least to the most of its repeats or starts.
 
     The XY chart has no error bars; each of these is a line of its own.
     """
-    return f"""{CHOSEN}, spread AS (
+    return f"""{samples("per_user", "per_gpu")}, spread AS (
   SELECT name, concat(workload_digest, ' ', load) AS cell,
          avg(per_user) AS mid_x, min(per_user) AS low_x, max(per_user) AS high_x,
          avg(per_gpu) AS mid_y, min(per_gpu) AS low_y, max(per_gpu) AS high_y
-  FROM chosen WHERE per_user IS NOT NULL GROUP BY name, workload_digest, load
+  FROM samples WHERE per_user IS NOT NULL GROUP BY name, workload_digest, load
 )
 SELECT name || ', whisker ' || cell || ' ' || way AS series, at_x AS "{x}", at_y AS "{y}"
 FROM spread, LATERAL (VALUES ('across', low_x, mid_y), ('across', high_x, mid_y),
@@ -117,22 +135,24 @@ def seed_table() -> Made:
     about = About(
         "Engines side by side",
         "short",
-        "The columns of the published tables, as the mean over the repeats of the newest job, ± their standard "
-        "deviation. One repeat has none. Energy is that of the target's cards, where they are read.",
+        "The columns of the published tables, as the mean over the repeats or starts of the newest job, ± their "
+        f"standard deviation. One has none. {FOLDED} Energy is that of the target's cards, where they are read.",
         NOTHING,
         width=24,
     )
     spread = [("input_tokens_per_s", "input tokens/s"), ("output_tokens_per_s", "output tokens/s")]
     spread += [("duration_s", "execution time"), ("ttft_p50_s", "TTFT p50"), ("tpot_p50_s", "TPOT p50")]
     columns = ", ".join(f'avg({column}) AS "{label}", stddev_samp({column}) AS "{label} ±"' for column, label in spread)
-    sql = f"""{CHOSEN}
-SELECT name AS "engine · target", workload, count(*) AS repeats, max(requests) AS "num prompts",
+    totals = ("requests", "total_input_tokens", "total_output_tokens")
+    ratios = ("roofline_ratio", "joules_per_output_token", "output_tokens_per_s_per_w")
+    sql = f"""{samples(*totals, *(column for column, _ in spread), *ratios)}
+SELECT name AS "engine · target", workload, count(*) AS "repeats or starts", max(requests) AS "num prompts",
        max(d.spec #>> '{{workload,output_tokens,tokens}}') AS "max tokens per prompt",
        avg(total_input_tokens) AS "total input tokens",
        avg(total_output_tokens) AS "total output tokens", {columns}, avg(roofline_ratio) AS "roofline ratio",
        avg(joules_per_output_token) AS "J per output token",
        avg(output_tokens_per_s_per_w) AS "output tokens/s per W"
-FROM chosen JOIN documents d ON d.run_id = chosen.id
+FROM samples JOIN documents d ON d.run_id = samples.id
 GROUP BY name, workload, workload_digest ORDER BY name, min(load), workload"""
     units = {label: TOKENS_PER_S if column.endswith("tokens_per_s") else "s" for column, label in spread}
     units |= {f"{label} ±": unit for label, unit in units.items()} | {"roofline ratio": "percentunit"}
@@ -144,13 +164,14 @@ def execution_time() -> Made:
     about = About(
         "Execution time",
         "s",
-        "First request sent to last token: the mean over the repeats, with the quickest and the slowest.",
+        "First request sent to last token: the mean over the repeats or starts, with the quickest and the slowest. "
+        f"{FOLDED}",
         NOTHING,
     )
-    sql = f"""{CHOSEN}
+    sql = f"""{samples("duration_s")}
 SELECT name || ' ' || workload AS target, min(duration_s) AS quickest, avg(duration_s) AS mean,
        max(duration_s) AS slowest
-FROM chosen GROUP BY name, workload ORDER BY name, min(load), workload"""
+FROM samples GROUP BY name, workload ORDER BY name, min(load), workload"""
     return bars(about, Sql(sql), "target")
 
 
@@ -162,9 +183,9 @@ def roofline() -> Made:
         "simulated engine it is an input, not a finding. Empty where model or hardware is not known.",
         "No run with a model and hardware that are known.",
     )
-    sql = f"""{CHOSEN}
+    sql = f"""{samples("roofline_ratio")}
 SELECT name || ' ' || workload AS target, avg(roofline_ratio) AS "of the possible"
-FROM chosen WHERE roofline_ratio IS NOT NULL GROUP BY name, workload ORDER BY name, min(load), workload"""
+FROM samples WHERE roofline_ratio IS NOT NULL GROUP BY name, workload ORDER BY name, min(load), workload"""
     return bars(about, Sql(sql), "target")
 
 
@@ -173,13 +194,13 @@ def energy() -> Made:
         "Energy of an output token",
         "joule",
         "What the target's cards drew over the window for each output token of a successful request, without the rest "
-        f"of their host: the mean over the repeats, with the least and the most. {COARSE} {NEEDS_GPU}",
+        f"of their host: the mean over the repeats or starts, with the least and the most. {COARSE} {NEEDS_GPU}",
         UNREAD,
     )
-    sql = f"""{CHOSEN}
+    sql = f"""{samples("joules_per_output_token")}
 SELECT name || ' ' || workload AS target, min(joules_per_output_token) AS least, avg(joules_per_output_token) AS mean,
        max(joules_per_output_token) AS most
-FROM chosen WHERE joules_per_output_token IS NOT NULL GROUP BY name, workload ORDER BY 1"""
+FROM samples WHERE joules_per_output_token IS NOT NULL GROUP BY name, workload ORDER BY 1"""
     return bars(about, Sql(sql), "target")
 
 
@@ -187,13 +208,13 @@ def per_watt() -> Made:
     about = About(
         "Output tokens per second per watt",
         PER_W,
-        "A token a second for a watt of the target's cards is a token for a joule: the mean over the repeats. "
-        f"{COARSE} {NEEDS_GPU}",
+        "A token a second for a watt of the target's cards is a token for a joule: the mean over the repeats or "
+        f"starts. {COARSE} {NEEDS_GPU}",
         UNREAD,
     )
-    sql = f"""{CHOSEN}
+    sql = f"""{samples("output_tokens_per_s_per_w")}
 SELECT name || ' ' || workload AS target, avg(output_tokens_per_s_per_w) AS mean
-FROM chosen WHERE output_tokens_per_s_per_w IS NOT NULL GROUP BY name, workload ORDER BY 1"""
+FROM samples WHERE output_tokens_per_s_per_w IS NOT NULL GROUP BY name, workload ORDER BY 1"""
     return bars(about, Sql(sql), "target")
 
 

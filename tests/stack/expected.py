@@ -96,12 +96,12 @@ def curve(answers: Mapping[str, Answer], facts: Facts) -> None:
     x, y = "tokens/s per user", "output tokens/s per GPU"
     newest = [run for run in facts.runs if run["job_id"] == facts.newest]
     assert len(answers["B"]) == len(newest)
-    assert {row["series"] for row in answers["B"]} == {f"{row['series']}, repeats" for row in answers["A"]}
+    assert {row["series"] for row in answers["B"]} == {f"{row['series']}, repeats or starts" for row in answers["A"]}
     # Each point has a line across and one upright, through it and as long as its repeats are apart.
     assert len(answers["C"]) == 4 * len(answers["A"])
     for point in answers["A"]:
         own = [row for row in answers["C"] if row["series"].startswith(f"{point['series']}, whisker")]
-        dots = [row for row in answers["B"] if row["series"] == f"{point['series']}, repeats"]
+        dots = [row for row in answers["B"] if row["series"] == f"{point['series']}, repeats or starts"]
         for along, other, way in ((x, y, "across"), (y, x, "upright")):
             ends = [r[along] for r in own if r["series"].endswith(way) and close(r[other], point[other])]
             assert len(ends) == 2, (point, way)
@@ -129,7 +129,7 @@ def side_by_side(answers: Mapping[str, Answer], facts: Facts) -> None:
     for row in answers["A"]:
         engine, target = row["engine · target"].removesuffix(" (simulated)").split(" · ")
         where = {"engine": engine, "target": target, "workload": row["workload"]}
-        assert row["repeats"] == 2
+        assert row["repeats or starts"] == 2
         for metric, column in {
             "input_tokens_per_s": "input tokens/s",
             "output_tokens_per_s": "output tokens/s",

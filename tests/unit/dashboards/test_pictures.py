@@ -78,7 +78,7 @@ def test_overrides_hold_for_what_they_match() -> None:
     curve = panels(dashboards()["compare"])[0]
     assert of_field(curve, "vllm · v (simulated)")["custom.fillOpacity"] == 0
     assert of_field(curve, "vllm · v")["custom.fillOpacity"] == 100
-    assert of_field(curve, "vllm · v, repeats")["custom.show"] == "points"
+    assert of_field(curve, "vllm · v, repeats or starts")["custom.show"] == "points"
     assert of_field(curve, "vllm · v, whisker 8 across")["custom.hideFrom"]["legend"] is True
 
 
