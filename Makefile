@@ -5,10 +5,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JSON ?=
 
-.PHONY: help install dev demo test test-engines test-stack lint format calibrate bench bench-client soak dashboards lock clean
+.PHONY: help install dev demo test test-engines test-stack lint format calibrate bench bench-client soak dashboards dashboard-pictures lock clean
 
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 install: $(VENV)/.installed ## make .venv with the enginebench command in .venv/bin
 
@@ -54,6 +54,9 @@ soak: dev ## 300 clean runs in a row, none of which may be called wrong: about t
 
 dashboards: dev ## write Grafana's dashboards anew from dashboards/source
 	$(BIN)/python -m dashboards.generate
+
+dashboard-pictures: dev ## draw each dashboard from its own queries while jobs run on simulated engines: six minutes
+	$(BIN)/python -m tests.stack.pictures
 
 lock: dev ## write both requirements locks anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml --group build -o requirements.lock
