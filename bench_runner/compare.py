@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from bench_runner.errors import SpecError
 from bench_runner.fairness import NOT_KNOWN, Asymmetry, told_apart, treatment
-from bench_runner.likeness import AXES, Fields, axis_value, fields_of
+from bench_runner.likeness import AXES, Fields, axis_value, differ, fields_of
 from bench_runner.measure.metrics import METRICS
 from bench_runner.measure.nesting import start_of
 from bench_runner.measure.repeats import metric_of, spreads_of
@@ -180,7 +180,7 @@ def _differences(groups: Mapping[str, Sequence[_Run]], axis: str) -> list[Differ
     for name in dict.fromkeys(name for run in runs for name in run.fields):
         freed = _is_freed(name, axis)
         pools = list(groups.values()) if freed else [runs]
-        if any(len({_key(run.fields.get(name)) for run in pool}) > 1 for pool in pools):
+        if any(differ(name, [run.fields.get(name) for run in pool]) for pool in pools):
             found.append(Difference(name, {run.name: run.fields.get(name) for run in runs}))
     return found
 
@@ -189,19 +189,16 @@ def _is_freed(name: str, axis: str) -> bool:
     return any(name == freed or name.startswith(f"{freed}.") for freed in AXES[axis])
 
 
-def _key(value: Any) -> str:
-    return repr(value)
-
-
 def _notes(groups: Mapping[str, Sequence[_Run]], axis: str) -> list[str]:
     """What may differ along the axis and does, and what the reader must bear in mind."""
     first = [group[0] for group in groups.values()]
     names = dict.fromkeys(name for run in first for name in run.fields if _is_freed(name, axis) and name != axis)
     notes = []
     for name in names:
-        if len({_key(run.fields.get(name)) for run in first}) > 1:
+        if differ(name, [run.fields.get(name) for run in first]):
             values = ", ".join(f"{run.value}: {run.fields.get(name)}" for run in first)
             notes.append(f"{name} differs with {axis} ({values})")
+    notes += _limits_not_known(groups, axis)
     totals = {run.value: run.result["summary"].get("total_output_tokens") for run in first}
     if len(set(totals.values())) > 1:
         notes.append("output tokens differ (" + ", ".join(f"{value}: {total}" for value, total in totals.items()) + ")")
@@ -216,6 +213,20 @@ def _notes(groups: Mapping[str, Sequence[_Run]], axis: str) -> list[str]:
         notes.append("outputs ended where the model liked: nothing is ranked that divides tokens by time")
     if len({run.result["spec"].get("seed") for group in groups.values() for run in group}) > 1:
         notes.append("prompts were drawn from different seeds")
+    return notes
+
+
+def _limits_not_known(groups: Mapping[str, Sequence[_Run]], axis: str) -> list[str]:
+    """Sides whose cards' power limit nobody knows, where another run's is known: they may differ in it."""
+    limits = {value: [run.fields.get("power_limits_w") or [None] for run in group] for value, group in groups.items()}
+    if axis == "power_limit" or not any(limit for side in limits.values() for of_run in side for limit in of_run):
+        return []
+    notes = []
+    for value, side in limits.items():
+        unknown = sum(None in of_run for of_run in side)
+        whose = value if unknown == len(side) else f"some runs of {value}"
+        if unknown:
+            notes.append(f"the power limit of {whose} is not known: it may differ")
     return notes
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Fields = dict[str, Any]
@@ -64,9 +64,29 @@ def fields_of(result: Mapping[str, Any], axis: str) -> Fields:
     return found
 
 
-def _power_limits(cards: Mapping[str, Any] | None) -> list[float | None] | None:
-    """What each of the target's cards may draw; `None` where it is not known which these are."""
-    return [card["power_limit_w"] for card in cards["cards"]] if cards and cards["of_target"] else None
+def differ(name: str, values: Sequence[Any]) -> bool:
+    """Whether runs are known to differ in a field, by each one's value of it.
+
+    What is not known is a value like any other, but of a power limit: a run tells of one only where its target says
+    which cards are its own and its worker may ask them, so in a limit that one side does not know nothing differs.
+    """
+    if name != "power_limits_w":
+        return len({repr(value) for value in values}) > 1
+    known = [value for value in values if value is not None]
+    if len({len(limits) for limits in known}) > 1:
+        return True
+    return any(len(set(of_card) - {None}) > 1 for of_card in zip(*known, strict=True))
+
+
+def _power_limits(cards: Mapping[str, Any] | None) -> list[int | None] | None:
+    """Watts that each of the target's cards may draw; `None` where it is not known which these are.
+
+    Whole ones, as limits are set: a driver may tell the same limit some milliwatts off after a reset.
+    """
+    if not cards or not cards["of_target"]:
+        return None
+    limits_w = [card["power_limit_w"] for card in cards["cards"]]
+    return [None if limit_w is None else round(limit_w) for limit_w in limits_w]
 
 
 def _flags(result: Mapping[str, Any], model: str | None) -> list[str]:

@@ -164,14 +164,18 @@ def test_each_axis_sets_its_own_fields_free_and_no_others(axis: str, change: dic
         assert not compare(pair, other).comparable
 
 
-def test_cards_that_may_draw_more_are_other_hardware() -> None:
-    def capped(watts: float | None, of_target: bool = True, driver: str = "580.95.05") -> dict[str, Any]:
-        result = make_result()
-        card = {"index": 0, "power_limit_w": watts}
-        told = {"driver": driver, "cuda": "13.0", "count": 1, "of_target": of_target, "cards": [card]}
-        result["environment"]["cards"] = told
-        return result
+def capped(
+    *watts: float | None, of_target: bool = True, driver: str = "580.95.05", version: str = "0.32.0"
+) -> dict[str, Any]:
+    """A run on cards that may draw so much each."""
+    result = make_result(version=version)
+    cards = [{"index": index, "power_limit_w": limit} for index, limit in enumerate(watts)]
+    told = {"driver": driver, "cuda": "13.0", "count": len(cards), "of_target": of_target, "cards": cards}
+    result["environment"]["cards"] = told
+    return result
 
+
+def test_cards_that_may_draw_more_are_other_hardware() -> None:
     assert fields_that_differ(compare([capped(700), capped(400)], "version")) == ["power_limits_w"]
     found = compare([capped(700), capped(400)], "power_limit")
     assert [side.value for side in found.sides] == ["700", "400"]
@@ -180,7 +184,39 @@ def test_cards_that_may_draw_more_are_other_hardware() -> None:
     (other,) = compare([capped(700), capped(400, driver="590.1")], "power_limit").asymmetries
     assert other.words == "driver of the cards: 700: 580.95.05, CUDA 13.0; 400: 590.1, CUDA 13.0"
     # Of cards that nobody says are the target's, nothing is known.
-    assert compare([capped(700, of_target=False), make_result()], "version").differences == ()
+    found = compare([capped(700, of_target=False), make_result(version="0.33.0")], "version")
+    assert (found.comparable, found.notes) == (True, ())
+
+
+def test_a_power_limit_that_one_side_does_not_know_is_a_note() -> None:
+    unknown = make_result()
+    found = compare([unknown, capped(400, version="0.33.0")], "version")
+    assert found.comparable
+    assert found.notes == ("the power limit of 0.32.0 is not known: it may differ",)
+    mixed = compare([unknown, capped(400), capped(400, version="0.33.0")], "version")
+    assert (mixed.comparable, mixed.notes) == (
+        True,
+        ("the power limit of some runs of 0.32.0 is not known: it may differ",),
+    )
+    # What one run does not know hides nothing of what two others do.
+    three = compare([unknown, capped(400), capped(300, version="0.33.0")], "version")
+    assert fields_that_differ(three) == ["power_limits_w"]
+
+
+def test_a_power_limit_that_one_of_two_cards_does_not_tell_is_not_known_of_that_card_alone() -> None:
+    found = compare([capped(400, None), capped(400, 300, version="0.33.0")], "version")
+    assert (found.comparable, found.notes) == (True, ("the power limit of 0.32.0 is not known: it may differ",))
+    found = compare([capped(400, None), capped(300, None, version="0.33.0")], "version")
+    assert fields_that_differ(found) == ["power_limits_w"]
+
+
+def test_power_limits_are_held_against_each_other_in_whole_watts() -> None:
+    assert compare([capped(400.0), capped(400.1, version="0.33.0")], "version").comparable
+    assert fields_that_differ(compare([capped(400.0), capped(401.0, version="0.33.0")], "version")) == [
+        "power_limits_w"
+    ]
+    sides = compare([capped(400.0), capped(399.9), capped(300.0)], "power_limit").sides
+    assert [(side.value, len(side.runs)) for side in sides] == [("400", 2), ("300", 1)]
 
 
 def test_concurrency_is_an_axis_of_the_closed_loop() -> None:
