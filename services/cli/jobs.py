@@ -308,7 +308,7 @@ def _print_starts(cells: list[dict[str, Any]]) -> None:
             (
                 cell["target"],
                 cell["workload"],
-                f"{over.get('n', 0)} × {shown((over.get('bursts') or 0) / (over.get('n') or 1), 1)}",
+                f"{over.get('n', 0)} × {(over.get('bursts') or 0) / (over.get('n') or 1):g}",
                 "  ".join(shown(one) or "-" for one in told),
                 _percent(over.get("relative")),
                 _percent(over.get("relative_within")),
