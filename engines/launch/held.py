@@ -27,7 +27,10 @@ from engines.spec import TargetSpec
 class HeldServer:
     """One start after the other of one target; each lives until it is closed, dies, or another is asked for."""
 
-    #: names the start under way, or the last; `None`: there was none. Of an attached server: the runs since it was held
+    #: names all runs of an attached server that are to count as one start, however often they are cut, for it is never
+    #: started anew; `None`: those since it was held
+    block: str | None = None
+    #: names the start under way, or the last; `None`: there was none
     id: str | None = None
     began_at: datetime | None = None
     #: targets opened on this start so far
@@ -95,7 +98,8 @@ class HeldServer:
         if self.server is not None and self._asked == (spec, overlay) and not self.server.has_ended:
             return self.server
         self.close()
-        self.id, self.began_at, self.opened = uuid.uuid4().hex[:12], utc_now(), 0
+        block = self.block if spec.reach.kind == "attached" else None
+        self.id, self.began_at, self.opened = block or uuid.uuid4().hex[:12], utc_now(), 0
         self.model, self.startup_s, self.warmed, self.is_settled = None, None, {}, True
         self._asked = (spec, overlay)
         self.server = bring_up(spec, site, engine, overlay, should_stop, self._stack)

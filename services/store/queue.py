@@ -32,8 +32,8 @@ UNTOLD = WorkerHost()
 _FORGET_WORKERS_AFTER = timedelta(days=1)
 
 
-#: Run, its job, the attempt, its start.
-_Taken = tuple[str, str, int, int | None]
+#: Run, its job, the attempt, its target's name, its start.
+_Taken = tuple[str, str, int, str, int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +62,11 @@ def claim(database: Database, worker: str, lease_s: float) -> ClaimedRun | None:
             continue
         if taken is None:
             return None
-        run_id, job_id, attempt, start = taken
+        run_id, job_id, attempt, target, start = taken
         try:
             with database.read() as connection:
-                return ClaimedRun(run_id, job_id, attempt, worker, spec_to_run(connection, run_id, attempt), start)
+                spec = spec_to_run(connection, run_id, attempt)
+                return ClaimedRun(run_id, job_id, attempt, worker, spec, target, start)
         except RunNotPossible as problem:
             with database.write() as connection:
                 held = hold_search(connection, run_id)
@@ -199,7 +200,7 @@ def _take_first(database: Database, connection: Connection, worker: str, lease: 
         if not _grip(database, connection, run.resources, fence, moment, moment + lease):
             raise _Contended
         begin_attempt(connection, fence, moment, moment + lease, lost)
-        return run.id, run.job_id, attempt, run.start
+        return run.id, run.job_id, attempt, run.target, run.start
     return None
 
 

@@ -249,6 +249,8 @@ class ClaimedRun:
     worker: str
     #: with `attempt` and, where lengths are matched, the lengths filled in
     run_spec: RunSpec
+    #: its target's name in the job
+    target: str
     #: which start of its target it belongs to; `None`: the job has no starts
     start: int | None = None
 

@@ -55,11 +55,7 @@ def pass_on(connection: Connection, claimed: ClaimedRun, lease_s: float) -> Clai
 
 def _waiting(claimed: ClaimedRun) -> Select[Any]:
     """The first run of its start that waits, and has its lengths."""
-    mine = and_(
-        runs.c.job_id == claimed.job_id,
-        runs.c.start == claimed.start,
-        runs.c.target == select(runs.c.target).where(runs.c.id == claimed.run_id).scalar_subquery(),
-    )
+    mine = and_(runs.c.job_id == claimed.job_id, runs.c.target == claimed.target, runs.c.start == claimed.start)
     waits = and_(runs.c.status == RunStatus.QUEUED, runs.c.cancel_requested.is_(False), lengths_known())
     return select(runs).where(mine, waits).order_by(runs.c.position).limit(1)
 
@@ -71,7 +67,9 @@ def _taken_up(connection: Connection, claimed: ClaimedRun, following: Any, momen
         attempt = following.attempt + 1
         try:
             spec = spec_to_run(connection, following.id, attempt)
-            return ClaimedRun(following.id, following.job_id, attempt, claimed.worker, spec, following.start)
+            return ClaimedRun(
+                following.id, following.job_id, attempt, claimed.worker, spec, claimed.target, claimed.start
+            )
         except RunNotPossible as problem:
             ends = RunStatus.FAILED, str(problem)
     end_unrun(connection, following.id, *ends, moment)

@@ -6,6 +6,7 @@ It rides out a database that is away, hands in what an earlier life of it measur
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import logging
 import resource
 import shutil
@@ -143,7 +144,7 @@ def _claim_and_run(place: Workplace, settings: Settings, pulse: _Pulse) -> None:
 def _carry_out_start(place: Workplace, claimed: ClaimedRun, before_ns: int, pulse: _Pulse) -> None:
     """The run, and all further bursts of its start that can follow while the engine is up."""
     following: tuple[ClaimedRun, int] | None = (claimed, before_ns)
-    with HeldServer() as held:
+    with HeldServer(block=_block_of(claimed)) as held:
         while following is not None:
             run, since_ns = following
             pulse.run_id = run.run_id
@@ -151,6 +152,13 @@ def _carry_out_start(place: Workplace, claimed: ClaimedRun, before_ns: int, puls
             with in_work(**about):
                 following = carry_out(place, run, since_ns, None if run.start is None else held)
     pulse.run_id = None
+
+
+def _block_of(claimed: ClaimedRun) -> str | None:
+    """Names its start as the job asked for it; `None`: the job has no starts."""
+    if claimed.start is None:
+        return None
+    return hashlib.sha256(f"{claimed.job_id} {claimed.start} {claimed.target}".encode()).hexdigest()[:12]
 
 
 @contextmanager

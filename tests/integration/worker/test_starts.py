@@ -142,6 +142,18 @@ def test_a_burst_that_was_cut_short_ends_its_start(database: Database, database_
     assert get_job(database, job.id).counts == {"completed": 5, "failed": 1}
 
 
+def test_what_is_cut_in_two_keeps_the_name_of_its_block(database: Database, database_url: str, tmp_path: Path) -> None:
+    job = two_starts(database, bursts=3)
+    engines = finished()
+    engines.breaking = {1: "the run's own time limit ran out"}
+    with running_worker(database_url, tmp_path / "state", engines):
+        await_true(lambda: ended(database, job), "the job ends")
+    blocks = [held.block for held in engines.holders if held is not None]
+    assert len({id(held) for held in engines.holders}) == 3
+    assert (blocks[0], *blocks[2:]) == (blocks[1], blocks[2], blocks[2], blocks[2])
+    assert blocks[0] not in (None, blocks[2])
+
+
 def test_a_cancelled_job_has_its_engine_stopped_before_the_card_is_free(
     database: Database, database_url: str, tmp_path: Path
 ) -> None:

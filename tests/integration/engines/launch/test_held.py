@@ -119,3 +119,25 @@ def test_a_server_of_somebody_else_is_held_as_a_block_of_runs(tmp_path: Path) ->
         pass
     assert held.failure is None, "it may be back for the next"
     assert told(held)["id"] != block
+
+
+def test_a_block_on_a_server_of_somebody_else_is_one_start_however_often_it_is_cut(tmp_path: Path) -> None:
+    site = Site(tmp_path / "state")
+    with answering(VLLM_ROUTES) as server:
+        attached = TargetSpec(engine="vllm", model="tiny", reach=Attached(url=server.url))
+        for _ in range(2):
+            with HeldServer(block="b1") as held:
+                for _ in range(2):
+                    with open_target(attached, site, held=held):
+                        assert told(held)["id"] == "b1"
+                    held.close()
+
+
+def test_an_engine_that_is_started_again_is_another_start_of_its_block(tmp_path: Path) -> None:
+    with HeldServer(block="b1") as held:
+        found = set()
+        for _ in range(2):
+            with open_target(spec(), Site(tmp_path / "state"), held=held):
+                found.add(told(held)["id"])
+            held.close()
+    assert len(found - {"b1"}) == 2
