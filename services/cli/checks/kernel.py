@@ -14,6 +14,10 @@ from services.cli.checks.host import HostFacts
 _TIMEX_BYTES, _STATUS_AT = 512, 40
 _STA_UNSYNC = 0x40
 _WAIT_S = 2.0
+#: in so long a kernel that stamps has begun to
+_STAMPS_WITHIN_S = 2.0
+#: between two bytes while none has had a stamp
+_PAUSE_S = 0.001
 
 
 def read_host(root: Path = Path("/")) -> HostFacts:
@@ -34,9 +38,15 @@ def read_host(root: Path = Path("/")) -> HostFacts:
 
 
 def has_receive_stamps() -> bool | None:
-    """Sends a byte to itself over loopback as a load receives them; `None`: it did not get through."""
-    from bench_runner.load.connection import ANCILLARY_BYTES, SO_TIMESTAMPNS
+    """Sends bytes to itself over loopback as a load receives them; `None`: they did not get through.
 
+    The kernel begins to stamp some time after the first socket of the host asks for it, tens of ms on a busy one, so
+    the first bytes may have none.
+    """
+    from bench_runner.load.connection import ANCILLARY_BYTES, SO_TIMESTAMPNS
+    from engines.clock import monotonic_ns, sleep_s
+
+    until_ns = monotonic_ns() + round(_STAMPS_WITHIN_S * 1e9)
     try:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             listener.settimeout(_WAIT_S)
@@ -45,11 +55,16 @@ def has_receive_stamps() -> bool | None:
                 listener.accept()[0] as sender,
             ):
                 receiver.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-                sender.sendall(b"x")
-                _, told, _, _ = receiver.recvmsg(1, ANCILLARY_BYTES)
+                while True:
+                    sender.sendall(b"x")
+                    _, told, _, _ = receiver.recvmsg(1, ANCILLARY_BYTES)
+                    if any((level, kind) == (socket.SOL_SOCKET, SO_TIMESTAMPNS) for level, kind, _ in told):
+                        return True
+                    if monotonic_ns() > until_ns:
+                        return False
+                    sleep_s(_PAUSE_S)
     except (OSError, AttributeError):
         return None
-    return any((level, kind) == (socket.SOL_SOCKET, SO_TIMESTAMPNS) for level, kind, _ in told)
 
 
 def _is_time_synced() -> bool | None:

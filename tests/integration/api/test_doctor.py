@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from bench_runner.load.connection import SO_TIMESTAMPNS
+from services.cli.checks import kernel
 from services.cli.checks.docker import read_docker
 from services.cli.checks.environment import REQUIRED
 from services.cli.checks.kernel import has_receive_stamps, read_host
@@ -134,6 +136,27 @@ def test_this_host_says_what_it_is() -> None:
     facts = read_host()
     assert (facts.cores or 0) >= 1
     assert has_receive_stamps() is True, "the instrument's own need"
+
+
+@pytest.mark.parametrize(("first_stamped", "said"), [(3, True), (None, False)])
+def test_a_kernel_is_given_time_to_begin_its_stamps(
+    monkeypatch: pytest.MonkeyPatch, first_stamped: int | None, said: bool
+) -> None:
+    received = 0
+    stamp = (socket.SOL_SOCKET, SO_TIMESTAMPNS, bytes(16))
+
+    def recvmsg(
+        self: socket.socket, size: int, _ancillary: int
+    ) -> tuple[bytes, list[tuple[int, int, bytes]], int, None]:
+        nonlocal received
+        received += 1
+        is_stamped = first_stamped is not None and received >= first_stamped
+        return self.recv(size), [stamp] if is_stamped else [], 0, None
+
+    monkeypatch.setattr(socket.socket, "recvmsg", recvmsg)
+    if not said:
+        monkeypatch.setattr(kernel, "_STAMPS_WITHIN_S", 0.05)
+    assert has_receive_stamps() is said
 
 
 def test_a_container_that_runs_and_what_the_proxy_refuses_are_seen(tmp_path: Path) -> None:
