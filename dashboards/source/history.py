@@ -94,20 +94,23 @@ GROUP BY 1, 3 ORDER BY 1""",
 _MEDIANS = """percentile_cont(0.5) WITHIN GROUP (ORDER BY output_tokens_per_s) AS output_tokens_per_s,
          percentile_cont(0.5) WITHIN GROUP (ORDER BY ttft_p50_s) AS ttft_p50_s"""
 #: One row a job and cell: its median over repeats, or over starts the median of their bursts, as the API's cells have
-#: it; and the mean of the medians of the five jobs before it. Only runs that are bursts of a start are folded first,
-#: for a sort a run would be slow over a long history.
+#: it; and the mean of the medians of the five jobs before it. Over a long history it is quick because runs are read
+#: once, only bursts of a start are folded (a sort for each run is slow), and the job, which tells most apart, is sorted
+#: by first.
 JOBS = f"""
-WITH samples AS (
-  SELECT engine, target, workload, job_id, ended_at, output_tokens_per_s, ttft_p50_s
-  FROM runs WHERE start_id IS NULL AND {COUNTS} AND {ASKED}
+WITH asked AS MATERIALIZED (
+  SELECT engine, target, workload, job_id, start_id, ended_at, output_tokens_per_s, ttft_p50_s
+  FROM runs WHERE {COUNTS} AND {ASKED}
+), samples AS (
+  SELECT engine, target, workload, job_id, ended_at, output_tokens_per_s, ttft_p50_s FROM asked WHERE start_id IS NULL
   UNION ALL
   SELECT engine, target, workload, job_id, max(ended_at), {_MEDIANS}
-  FROM runs WHERE start_id IS NOT NULL AND {COUNTS} AND {ASKED} GROUP BY 1, 2, 3, 4, start_id
+  FROM asked WHERE start_id IS NOT NULL GROUP BY start_id, job_id, target, workload, engine
 ), jobs AS (
   SELECT engine, target, workload, job_id, max(ended_at) AS at,
          percentile_cont(0.5) WITHIN GROUP (ORDER BY output_tokens_per_s) AS rate,
          percentile_cont(0.5) WITHIN GROUP (ORDER BY ttft_p50_s) AS ttft
-  FROM samples GROUP BY 1, 2, 3, 4
+  FROM samples GROUP BY job_id, target, workload, engine
 ), held AS (
   SELECT *, avg(rate) OVER before AS rate_before, avg(ttft) OVER before AS ttft_before,
          count(*) OVER before AS jobs_before, row_number() OVER (PARTITION BY target, workload ORDER BY at DESC) AS age
