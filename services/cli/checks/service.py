@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 from collections.abc import Sequence
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
 STATE_BYTES = 2_000_000_000
 _WAIT_S = 2.0
 
+#: who -> the page that tells of its health, and what that has at the least: the API's among its `checks`
+_HEALTH = {
+    "API": ("/readyz", {"database", "schema"}),
+    "Grafana": ("/api/health", {"database", "version"}),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Port:
@@ -27,11 +34,14 @@ class Port:
     #: who: "API", "Grafana", "engines"
     of: str
     host: str
-    port: int
+    #: `None`: what the variable says is none
+    port: int | None
     #: the variable that names another
     variable: str
     #: taken is a FAIL: it is published or bound by us
     is_ours: bool = True
+    #: what the variable says
+    said: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +51,7 @@ class PortFacts:
     port: Port
     #: `None`: free; else why it cannot be had
     error: str | None
-    #: what answers there is this service
+    #: what answers there is what is to be there
     is_service: bool = False
 
 
@@ -106,21 +116,24 @@ def judge_folder(facts: FolderFacts) -> Finding:
 
 def _port(found: PortFacts) -> Finding:
     port = found.port
+    if port.port is None:
+        mend = f"write ADDRESS:PORT with a port from 1 to 65535: {port.variable}"
+        return fail(f"port ({port.of})", f"{port.variable}: {port.said!r} names no port", mend)
     check = f"port {port.port} ({port.of})"
     if found.error is None:
         return ok(check, f"free on {port.host}")
     if found.is_service:
-        return ok(check, "this service answers there")
+        return ok(check, f"{'this service' if port.of == 'API' else port.of} answers there")
     seen = f"{port.host}: {found.error}"
     mend = f"see who has it: ss -ltnp 'sport = :{port.port}'; or choose another: {port.variable}"
     return Finding(check, State.FAIL if port.is_ours else State.WARN, seen, mend)
 
 
 def read_ports(ports: Sequence[Port]) -> list[PortFacts]:
-    """Tries to listen on each; what cannot be had is asked whether it is this service."""
+    """Tries to listen on each; what cannot be had is asked whether it is who is to be there."""
     found = []
     for port in ports:
-        error = _listen_error(port.host, port.port)
+        error = "no port" if port.port is None else _listen_error(port.host, port.port)
         found.append(PortFacts(port, error, error is not None and _is_service(port)))
     return found
 
@@ -176,8 +189,9 @@ def ports_of(settings: Settings | None, published: dict[str, str] | None) -> lis
 
 
 def _published(of: str, variable: str, value: str) -> Port:
-    host, _, port = value.rpartition(":")
-    return Port(of, host.strip("[]") or "0.0.0.0", int(port) if port.isdigit() else 0, f"{variable} in .env")  # noqa: S104
+    host, _, word = value.rpartition(":")
+    port = int(word) if re.fullmatch("[0-9]{1,5}", word) and 1 <= int(word) <= 65535 else None
+    return Port(of, host.strip("[]") or "0.0.0.0", port, f"{variable} in .env", said=value)  # noqa: S104
 
 
 def _listen_error(host: str, port: int) -> str | None:
@@ -189,17 +203,25 @@ def _listen_error(host: str, port: int) -> str | None:
             probe.listen(1)
     except OSError as error:
         return str(error.strerror or error)
+    except UnicodeError:
+        return "no address"
     return None
 
 
 def _is_service(port: Port) -> bool:
-    """Its /readyz has checks by name; nothing else that is found at such ports does."""
+    """Whether its own page of health has what nothing else that is found at such ports says."""
     import httpx
 
-    host = "127.0.0.1" if port.host in ("0.0.0.0", "::") else port.host  # noqa: S104
+    page = _HEALTH.get(port.of)
+    if page is None or port.port is None:
+        return False
+    path, fields = page
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(port.host, port.host)  # noqa: S104
     try:
         with httpx.Client(trust_env=False, timeout=_WAIT_S) as client:
-            checks = client.get(f"http://{host}:{port.port}/readyz").json().get("checks")
-    except (httpx.HTTPError, ValueError, AttributeError):
+            said = client.get(f"http://{f'[{host}]' if ':' in host else host}:{port.port}{path}").json()
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError):
         return False
-    return isinstance(checks, dict) and {"database", "schema"} <= checks.keys()
+    if port.of == "API":
+        said = said.get("checks") if isinstance(said, dict) else None
+    return isinstance(said, dict) and fields <= said.keys()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import socket
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -13,8 +15,9 @@ from bench_runner.load.connection import SO_TIMESTAMPNS
 from services.cli.checks import kernel
 from services.cli.checks.docker import read_docker
 from services.cli.checks.environment import REQUIRED
+from services.cli.checks.finding import State
 from services.cli.checks.kernel import has_receive_stamps, read_host
-from services.cli.checks.service import Port, read_ports
+from services.cli.checks.service import Port, judge_ports, read_ports
 from services.cli.main import main
 from tests.fakes import nvidia_smi
 from tests.fakes.docker_engine import FakeContainer, docker_engine
@@ -130,6 +133,52 @@ def test_a_port_is_ours_where_this_service_answers_and_anothers_where_not(tmp_pa
     assert (theirs.error is not None, theirs.is_service) == (True, False)
     assert (ours.error is not None, ours.is_service) == (True, True)
     assert free.error is None
+
+
+class GrafanaHealth(BaseHTTPRequestHandler):
+    """What Grafana says of its health, and nothing of any other page."""
+
+    def do_GET(self) -> None:
+        body = b'{"database": "ok", "version": "12.3.0", "commit": "0"}' if self.path == "/api/health" else b"{}"
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+def test_grafana_is_known_by_its_own_page_and_is_no_api() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), GrafanaHealth) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            found = read_ports([Port(of, "127.0.0.1", server.server_port, "PUBLISH") for of in ("Grafana", "API")])
+        finally:
+            server.shutdown()
+            thread.join()
+    grafana, api = judge_ports(found)
+    assert (grafana.state, grafana.seen) == (State.OK, "Grafana answers there")
+    assert api.state is State.FAIL
+
+
+def test_a_port_that_cannot_be_had_on_an_address_of_version_6_is_told() -> None:
+    taken_by_nobody = Port("API", "2001:db8::1", free_port(), "PUBLISH")
+    (found,) = read_ports([taken_by_nobody])
+    assert (found.error is not None, found.is_service) == (True, False)
+
+
+def test_a_port_that_is_none_is_a_fail_and_the_rest_is_looked_at(
+    gpu_host: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    env = gpu_host / ".env"
+    env.write_text(env.read_text() + "\nPUBLISH=127.0.0.1:87000")
+    code, checks = examined(capsys)
+    assert code == 1
+    assert checks["port (API)"]["state"] == "fail"
+    assert checks["port (API)"]["seen"] == "PUBLISH in .env: '127.0.0.1:87000' names no port"
+    assert checks["gpu 0 memory"]["state"] == "ok"
 
 
 def test_this_host_says_what_it_is() -> None:

@@ -19,6 +19,7 @@ from services.cli.checks.service import (
     ports_of,
     read_database,
     read_folder,
+    read_ports,
 )
 
 API = Port("API", "127.0.0.1", 8700, "ENGINEBENCH_PORT")
@@ -43,6 +44,23 @@ def test_ports_are_those_that_compose_publishes_where_it_is_used() -> None:
     ]
     assert [one.port for one in ports_of(None, None)] == [8000]
     assert ports_of(None, {"PUBLISH": "[::1]:9000"})[0].host == "::1"
+
+
+@pytest.mark.parametrize("port", ["87000", "0", "-1", "http", "", "²", "9" * 5000])
+def test_what_is_no_port_is_a_fail_that_names_the_variable(port: str) -> None:
+    ports = ports_of(None, {"PUBLISH": f"127.0.0.1:{port}", "PUBLISH_GRAFANA": port or "none"})
+    api, grafana = judge_ports(read_ports(ports[:2]))
+    assert (api.state, grafana.state) == (State.FAIL, State.FAIL)
+    assert api.check == "port (API)"
+    assert api.seen.startswith("PUBLISH in .env: '127.0.0.1:")
+    assert api.mend == "write ADDRESS:PORT with a port from 1 to 65535: PUBLISH in .env"
+    assert "PUBLISH_GRAFANA" in grafana.mend
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 70])
+def test_what_is_no_address_is_a_fail_too(host: str) -> None:
+    (found,) = judge_ports(read_ports(ports_of(None, {"PUBLISH": f"{host}:9000"})[:1]))
+    assert (found.state, "PUBLISH in .env" in found.mend) == (State.FAIL, True)
 
 
 @pytest.mark.parametrize(
