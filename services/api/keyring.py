@@ -79,11 +79,14 @@ class Keyring:
         return self.database
 
 
-def refuse_public_and_open(settings: Settings, database: Database) -> None:
-    """Raises BadInput where the API would be reached from outside and nobody has a key; Unavailable."""
+def refuse_public_and_open(settings: Settings, database: Database | None) -> None:
+    """Raises BadInput where the API would be reached from outside and nobody has a key; Unavailable.
+
+    A database of `None` is one that nobody made yet: it has no keys.
+    """
     if settings.is_loopback or settings.allow_unauthenticated_public or settings.api_keys:
         return
-    if not is_any_in_force(database):
+    if database is None or not is_any_in_force(database):
         raise BadInput(
             Problem(
                 "host",

@@ -73,6 +73,7 @@ def examine(
         ports_of,
         read_database,
         read_folder,
+        read_keys,
         read_ports,
     )
 
@@ -91,7 +92,8 @@ def examine(
         *judge_ports(read_ports(ports_of(settings, None if variables is None else dict(variables)))),
     ]
     if settings is not None:
-        findings.append(judge_database(read_database(settings.database_url.get_secret_value())))
+        database = read_database(settings.database_url.get_secret_value())
+        findings += [judge_database(database), read_keys(settings, database)]
         findings.append(judge_folder(read_folder(settings.state_dir)))
     return [*findings, *judge_host(read_host())]
 

@@ -163,6 +163,31 @@ def read_database(url: str) -> DatabaseFacts:
         close(database)
 
 
+def read_keys(settings: Settings, facts: DatabaseFacts) -> Finding:
+    """Would `serve` start, or would the API be open to whoever reaches this host?"""
+    from services.api.keyring import refuse_public_and_open
+    from services.domain.errors import BadInput, Unavailable
+    from services.store.database import close, open_database
+
+    check = "API keys"
+    if facts.error is not None or facts.schema is not None:
+        return not_applicable(check, "the database says nothing of them yet")
+    try:
+        database = None if facts.is_absent else open_database(settings.database_url.get_secret_value())
+        try:
+            refuse_public_and_open(settings, database)
+        finally:
+            if database is not None:
+                close(database)
+    except BadInput as error:
+        return fail(check, error.problems[0].problem, error.problems[0].mend)
+    except (Unavailable, OSError) as error:
+        return not_applicable(check, str(error))
+    return ok(
+        check, f"{settings.host}: " + ("reached from this host only" if settings.is_loopback else "as it is to be")
+    )
+
+
 def read_folder(folder: Path) -> FolderFacts:
     """Makes nothing: where it is not there, its nearest parent counts."""
     nearest = folder.absolute()
@@ -203,7 +228,8 @@ def _listen_error(host: str, port: int) -> str | None:
             probe.listen(1)
     except OSError as error:
         return str(error.strerror or error)
-    except UnicodeError:
+    except TypeError:
+        # It cannot be written as a name of a host at all.
         return "no address"
     return None
 

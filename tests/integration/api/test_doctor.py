@@ -19,6 +19,9 @@ from services.cli.checks.finding import State
 from services.cli.checks.kernel import has_receive_stamps, read_host
 from services.cli.checks.service import Port, judge_ports, read_ports
 from services.cli.main import main
+from services.domain.key import Role
+from services.store.database import close, open_database
+from services.store.keys import create_key
 from tests.fakes import nvidia_smi
 from tests.fakes.docker_engine import FakeContainer, docker_engine
 from tests.fakes.service import free_port, running_service
@@ -133,6 +136,30 @@ def test_a_port_is_ours_where_this_service_answers_and_anothers_where_not(tmp_pa
     assert (theirs.error is not None, theirs.is_service) == (True, False)
     assert (ours.error is not None, ours.is_service) == (True, True)
     assert free.error is None
+
+
+def test_an_api_that_would_be_open_to_everybody_is_a_fail_as_serve_refuses_it(
+    gpu_host: Path, database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ENGINEBENCH_DATABASE_URL", database_url)
+    _, checks = examined(capsys)
+    assert (checks["API keys"]["state"], checks["API keys"]["seen"]) == ("ok", "127.0.0.1: reached from this host only")
+    monkeypatch.setenv("ENGINEBENCH_HOST", "0.0.0.0")
+    code, checks = examined(capsys)
+    assert (code, checks["API keys"]["state"]) == (1, "fail")
+    assert "enginebench admin keys create" in checks["API keys"]["mend"]
+    database = open_database(database_url)
+    try:
+        create_key(database, name="me", role=Role.ADMIN)
+    finally:
+        close(database)
+    assert examined(capsys)[1]["API keys"]["state"] == "ok"
+    absent = gpu_host / "none.sqlite"
+    monkeypatch.setenv("ENGINEBENCH_DATABASE_URL", f"sqlite:///{absent}")
+    assert examined(capsys)[1]["API keys"]["state"] == "fail"
+    assert not absent.exists()
+    monkeypatch.setenv("ENGINEBENCH_API_KEYS", SECRET)
+    assert examined(capsys)[1]["API keys"]["state"] == "ok"
 
 
 class GrafanaHealth(BaseHTTPRequestHandler):
