@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, insert, or_, select, tuple_, update
 
 from services.store.database import Database, now
 from services.store.lengths import RunNotPossible, spec_to_run
@@ -223,7 +223,10 @@ def begin_attempt(connection: Connection, fence: Fence, moment: datetime, expire
 
 
 def _first_free(moment: datetime) -> Any:
-    """The first run that waits or lost its worker, whose resources nobody holds and whose lengths are known."""
+    """The first run that waits or lost its worker, whose resources nobody holds and whose lengths are known.
+
+    Of a start, those of all its runs: an engine would be started anew for each run that comes to its lengths alone.
+    """
     lapsed = and_(runs.c.status == RunStatus.RUNNING, runs.c.lease_expires_at <= moment)
     taken = exists().where(
         run_resources.c.run_id == runs.c.id,
@@ -232,7 +235,7 @@ def _first_free(moment: datetime) -> Any:
     )
     return (
         select(runs)
-        .where(or_(runs.c.status == RunStatus.QUEUED, lapsed), ~taken, lengths_known())
+        .where(or_(runs.c.status == RunStatus.QUEUED, lapsed), ~taken, lengths_known(), _start_has_lengths())
         .order_by(runs.c.priority.desc(), runs.c.created_at, runs.c.id)
         .limit(1)
         .with_for_update(skip_locked=True)
@@ -244,6 +247,18 @@ def lengths_known() -> ColumnElement[bool]:
     other = runs.alias()
     ended = exists().where(other.c.id == runs.c.lengths_from, other.c.status.in_(ENDED))
     return or_(runs.c.lengths_from.is_(None), ended)
+
+
+def _start_has_lengths() -> ColumnElement[bool]:
+    """No run of the same start waits for lengths that another one is still to give."""
+    fellow, giver = runs.alias(), runs.alias()
+    # Told apart by a list that is made once: asked of each run anew, it takes as many looks as runs wait, squared.
+    waiting = (
+        select(fellow.c.job_id, fellow.c.target, fellow.c.start)
+        .join(giver, giver.c.id == fellow.c.lengths_from)
+        .where(fellow.c.status == RunStatus.QUEUED, fellow.c.start.is_not(None), giver.c.status.not_in(ENDED))
+    )
+    return or_(runs.c.start.is_(None), tuple_(runs.c.job_id, runs.c.target, runs.c.start).not_in(waiting))
 
 
 def why_not(connection: Connection, run: Row[Any], lost: int) -> tuple[RunStatus, str] | None:

@@ -145,25 +145,55 @@ def test_what_showed_itself_at_the_first_burst_is_held_for_all(database: Databas
     assert leases(database) == {}
 
 
-def test_a_burst_without_lengths_to_match_is_passed_over(database: Database) -> None:
+def test_a_start_begins_when_all_its_lengths_are_known(database: Database) -> None:
+    """Each arm on a card of its own, so that a second worker has its card free all the time."""
+    cells = [(start, burst) for start in range(2) for burst in range(3)]
+    givers = [
+        planned(k, target="a", resources=("gpu:0",), start=start, burst=burst) for k, (start, burst) in enumerate(cells)
+    ]
+    takers = [
+        planned(6 + k, target="b", resources=("gpu:1",), start=start, burst=burst, lengths_from=k)
+        for k, (start, burst) in enumerate(cells)
+    ]
+    put(database, *givers, *takers)
+    given = must_claim(database, "w1")
+    for _ in range(2):
+        given = go_on(database, given)
+        assert claim(database, "w2", LONG_S) is None, "it would be a start for one burst"
+    assert finish(database, given, result(), [record(0)])
+    assert number(must_claim(database, "w1")) == 3, "the next start of the one that gives"
+    taken = must_claim(database, "w2")
+    seen = [number(taken)]
+    while another_waits(database, taken):
+        taken = go_on(database, taken)
+        seen.append(number(taken))
+    assert seen == [6, 7, 8]
+
+
+def test_a_burst_whose_lengths_never_came_does_not_keep_its_start_from_beginning(database: Database) -> None:
     giver = planned(0, target="g", resources=("own:g",))
     bursts = [planned(k, target="a", resources=CARD, start=0, burst=k - 1) for k in (1, 2, 3)]
-    waiting = planned(4, target="a", resources=CARD, start=0, burst=3, lengths_from=0)
-    put(database, giver, *bursts, waiting)
+    put(database, giver, *bursts, planned(4, target="a", resources=CARD, start=0, burst=3, lengths_from=0))
     given = must_claim(database, "w2")
-    burst = must_claim(database)
-    burst = go_on(database, go_on(database, burst))
-    assert not another_waits(database, burst), "its lengths are not known yet"
+    assert claim(database, "w1", LONG_S) is None
     assert finish(database, given, result("failed"), [])
+    burst = go_on(database, go_on(database, must_claim(database)))
+    assert number(burst) == 3
     with pytest.raises(StartOver):
         go_on(database, burst)
     assert finish(database, burst, result(), [])
     assert claim(database, "w1", LONG_S) is None
-    assert "whose output lengths it takes" in str(get_run(database, waiting_id(burst)).run.error)
+    last = get_run(database, f"{burst.job_id}-00004").run
+    assert "whose output lengths it takes" in str(last.error)
 
 
-def waiting_id(claimed: ClaimedRun) -> str:
-    return f"{claimed.job_id}-00004"
+def test_a_burst_that_is_cancelled_keeps_no_start_waiting_for_its_lengths(database: Database) -> None:
+    giver = planned(0, target="g", resources=("own:g",))
+    burst = planned(1, target="a", resources=CARD, start=0, burst=0)
+    job = put(database, giver, burst, planned(2, target="a", resources=CARD, start=0, burst=1, lengths_from=0))
+    assert number(must_claim(database, "w2")) == 0
+    cancel_run(database, f"{job.id}-00002")
+    assert number(must_claim(database)) == 1
 
 
 def test_a_cancel_while_one_burst_hands_over_to_the_next_stops_that_one(
