@@ -129,7 +129,7 @@ def open_target(
         raise TargetRefused("the overlay protocol needs a launched server: set reach.kind to process", field="reach")
     with ExitStack() as stack:
         held = held or stack.enter_context(HeldServer())
-        with held.opening(spec, site, engine, overlay, should_stop) as server, _redacting(server.secrets):
+        with held.opening(spec, site, engine, overlay, should_stop, extra) as server, _redacting(server.secrets):
             client = stack.enter_context(ControlClient(server.origin))
             if server.process is None or held.opened:
                 model = held.model or spec.model

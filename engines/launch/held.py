@@ -7,8 +7,9 @@ with HeldServer() as held:
 
 from __future__ import annotations
 
+import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,6 +22,9 @@ from engines.errors import EngineError, LaunchFailed, TargetRefused, TargetUnava
 from engines.launch.server import Server, bring_up
 from engines.site import Site
 from engines.spec import TargetSpec
+
+#: The target, whether with the overlay, the workload's own body fields; as JSON.
+_Asked = tuple[str, bool, str]
 
 
 @dataclass(slots=True)
@@ -38,8 +42,8 @@ class HeldServer:
     #: the name by which its model answered, and how long it took from its start; `None`: it has not yet
     model: str | None = None
     startup_s: float | None = None
-    #: why it could not be started: it is not tried again
-    failure: EngineError | None = None
+    #: why it could not be started, by what was asked of it (see `_Asked`): that is not tried again
+    failures: dict[_Asked, EngineError] = field(default_factory=dict)
     #: workload -> output tokens a second of its last warm-up batch in this start
     warmed: dict[str, float | None] = field(default_factory=dict)
     #: whatever was asked of it has been answered; whoever drives it says so. One cut short may be at work still
@@ -62,21 +66,29 @@ class HeldServer:
 
     @contextmanager
     def opening(
-        self, spec: TargetSpec, site: Site, engine: Engine, overlay: bool, should_stop: Callable[[], bool]
+        self,
+        spec: TargetSpec,
+        site: Site,
+        engine: Engine,
+        overlay: bool,
+        should_stop: Callable[[], bool],
+        extra: Mapping[str, Any] | None = None,
     ) -> Iterator[Server]:
         """The server, for as long as it takes to see that it generates; it is stopped where it does not.
 
         Raises:
-            EngineError: it could not be started, now or before.
+            EngineError: it could not be started, now or before; another workload may ask what it can do.
         """
-        if self.failure is not None:
-            raise self.failure.with_traceback(None)
+        asked = spec.model_dump_json(), overlay, json.dumps(dict(extra or {}), sort_keys=True, default=repr)
+        if asked in self.failures:
+            raise self.failures[asked].with_traceback(None)
         try:
             yield self._take(spec, site, engine, overlay, should_stop)
         except BaseException as error:
-            if isinstance(error, LaunchFailed | TargetRefused | TargetUnavailable) and not self.opened:
-                # somebody else's server may be back for the next
-                self.failure = None if spec.reach.kind == "attached" else error
+            # somebody else's server may be back for the next
+            final = not self.opened and spec.reach.kind != "attached"
+            if final and isinstance(error, LaunchFailed | TargetRefused | TargetUnavailable):
+                self.failures[asked] = error
             self.close()
             raise
         self.opened += 1

@@ -41,16 +41,16 @@ class Engines(FakeRuns):
         """As `bench_runner.runner.run`."""
         assert held is not None
         count = len(self.specs)
-        if held.failure is None and held.id is None:
+        if not held.failures and held.id is None:
             self._bring_up(held)
         self.happened.append(f"run {spec.repeat}")
         if count in self.breaking:
             self.specs.append(spec)
             held.is_settled = False
             return Notebook(spec, utc_now()).close(RunError(self.breaking[count]))
-        if held.failure is not None:
+        for failure in held.failures.values():
             self.specs.append(spec)
-            return Notebook(spec, utc_now()).close(RunError(str(held.failure)))
+            return Notebook(spec, utc_now()).close(RunError(str(failure)))
         return FakeRuns.__call__(self, spec, control=control, site=site, held=held)
 
     def _bring_up(self, held: HeldServer) -> None:
@@ -58,7 +58,7 @@ class Engines(FakeRuns):
         self.starts += 1
         self.happened.append(f"start {held.id}")
         if held.id in self.dead:
-            held.failure = LaunchFailed(f"{held.id} has no memory for its weights")
+            held.failures["", False, "{}"] = LaunchFailed(f"{held.id} has no memory for its weights")
             return
 
         def down(name: str = held.id) -> None:

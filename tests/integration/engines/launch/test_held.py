@@ -96,13 +96,34 @@ def test_one_that_cannot_be_started_is_not_tried_again(tmp_path: Path) -> None:
         assert len(list((site.state_dir / "launches").glob("*.log"))) == 1
 
 
+def test_what_one_workload_cannot_have_is_not_held_against_another(tmp_path: Path) -> None:
+    site = Site(tmp_path / "state")
+    with HeldServer() as held:
+        for _ in range(2):
+            refused = open_target(spec(), site, held=held, overlay=True)
+            with pytest.raises(LaunchFailed, match="the overlay protocol needs"), refused:
+                pass
+            with open_target(spec(), site, held=held) as target:
+                pid, start = target.pid, told(held)["id"]
+        assert (pid_of(held), told(held)["id"], told(held)["burst"]) == (pid, start, 1), "it is up all the while"
+
+
+def test_one_that_cannot_be_started_is_tried_once_for_each_set_of_fields(tmp_path: Path) -> None:
+    site = Site(tmp_path / "state")
+    with HeldServer() as held:
+        for extra in ({"guided": "a"}, {"guided": "b"}, {"guided": "a"}):
+            with pytest.raises(LaunchFailed), open_target(spec("dies"), site, held=held, extra=extra):
+                pass
+        assert len(list((site.state_dir / "launches").glob("*.log"))) == 2, "each is tried once"
+
+
 def test_a_start_that_was_called_off_is_no_failure_and_leaves_nothing(tmp_path: Path) -> None:
     site = Site(tmp_path / "state")
     with HeldServer() as held:
         stopped = open_target(spec("never-ready"), site, held=held, should_stop=lambda: held.server is not None)
         with pytest.raises(OpeningStopped), stopped:
             pass
-        assert (held.server, held.failure) == (None, None)
+        assert (held.server, held.failures) == (None, {})
         assert list((site.state_dir / "launches").glob("*.json")) == []
 
 
@@ -117,7 +138,7 @@ def test_a_server_of_somebody_else_is_held_as_a_block_of_runs(tmp_path: Path) ->
     gone = attached.model_copy(update={"reach": Attached(url="http://127.0.0.1:9")})
     with pytest.raises(TargetUnavailable), open_target(gone, site, held=held, probe_timeout_s=1.0):
         pass
-    assert held.failure is None, "it may be back for the next"
+    assert held.failures == {}, "it may be back for the next"
     assert told(held)["id"] != block
 
 
