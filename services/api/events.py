@@ -13,6 +13,7 @@ from services.domain.errors import ServiceError
 from services.store.database import Database
 from services.store.gauges import running_progress
 from services.store.jobs import get_job
+from services.store.keys import is_revoked
 from services.store.rows import Job, Run
 
 #: Between two looks at the database.
@@ -24,7 +25,12 @@ _OVER = ("completed", "failed", "cancelled")
 
 
 async def follow_job(
-    store: Database, job_id: str, *, follow: bool = True, is_ending: Callable[[], bool] = lambda: False
+    store: Database,
+    job_id: str,
+    *,
+    follow: bool = True,
+    is_ending: Callable[[], bool] = lambda: False,
+    key_id: str | None = None,
 ) -> AsyncIterator[str]:
     """`job` events until the job has ended, then one `end`; comments while nothing changes.
 
@@ -33,12 +39,15 @@ async def follow_job(
         job_id: a job that is there.
         follow: wait for its end; else one snapshot and no `end` unless it has ended.
         is_ending: the service is about to stop; the stream then breaks off, and the listener comes back.
+        key_id: the stored key that opened it; once that is revoked it breaks off, and who comes back is refused.
     """
     said: dict[str, Any] | None = None
     number = 0
     quiet = 0
     while True:
         try:
+            if key_id is not None and await run_sync(is_revoked, store, key_id):
+                return
             now = await run_sync(_snapshot, store, job_id)
         except ServiceError:
             # Deleted, or the database is away: the listener comes back and learns which.

@@ -83,6 +83,13 @@ def find_key(database: Database, text: str) -> ApiKey | None:
     return found
 
 
+def is_revoked(database: Database, key_id: str) -> bool:
+    """It opens nothing any more. Raises Unavailable."""
+    with _migrated(), database.read() as connection:
+        revoked = exists().where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_not(None))
+        return bool(connection.scalar(select(revoked)))
+
+
 def is_any_made(database: Database) -> bool:
     """A key was made here once, in force or not. Raises Unavailable."""
     with _migrated(), database.read() as connection:

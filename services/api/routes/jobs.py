@@ -241,13 +241,15 @@ def get_job_curve(job_id: JobId, store: Store) -> CurveOut:
 def get_job_events(
     job_id: JobId,
     store: Store,
+    caller: Caller,
     request: Request,
     follow: Annotated[bool, Query(description="false: say how it stands and end")] = True,
 ) -> StreamingResponse:
-    """The job's progress as it happens; ends when the job has."""
+    """The job's progress as it happens; ends when the job has, or the key that it was asked for with is revoked."""
     get_job(store, job_id)
+    key_id = None if caller is None else caller.id
     return StreamingResponse(
-        follow_job(store, job_id, follow=follow, is_ending=request.app.state.is_ending),
+        follow_job(store, job_id, follow=follow, is_ending=request.app.state.is_ending, key_id=key_id),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )

@@ -63,6 +63,22 @@ def bearer(key: str) -> dict[str, str]:
     return {"authorization": f"Bearer {key}"}
 
 
+def test_a_stream_of_events_ends_when_its_key_is_revoked(database_url: str, tmp_path: Path, admin: Admin) -> None:
+    ours, other = (admin("create", "--name", name, "--role", "run") for name in ("ours", "other"))
+    with running_service(database_url, tmp_path / "state", "--api-only") as service:
+        job_id = service.client.post("/v1/jobs", json=JOB, headers=bearer(ours["key"])).json()["id"]
+        admin("revoke", other["id"])
+        # Comments come each 15 s: a stream that goes on is silent for longer than this waits.
+        with service.client.stream(
+            "GET", f"/v1/jobs/{job_id}/events", headers=bearer(ours["key"]), timeout=10
+        ) as stream:
+            lines = stream.iter_lines()
+            assert [next(lines) for _ in range(2)] == ["id: 1", "event: job"]
+            admin("revoke", ours["id"])
+            assert not [line for line in lines if line.startswith("event: ")]
+        assert service.client.get(f"/v1/jobs/{job_id}/events", headers=bearer(ours["key"])).status_code == 401
+
+
 def test_a_service_with_stored_keys_holds_each_to_its_role(database_url: str, tmp_path: Path, admin: Admin) -> None:
     keys = {role: admin("create", "--name", f"for {role}", "--role", role) for role in ROLES}
     with running_service(database_url, tmp_path / "state", "--api-only") as service:
