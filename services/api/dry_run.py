@@ -27,12 +27,27 @@ def what_would_run(job: JobSpec, planned: Sequence[PlannedRun]) -> DryRunOut:
         )
     elif any(not isinstance(run.spec.target.reach, Attached) for run in planned):
         notes.append("each run starts its engine anew; with starts, several bursts share a start")
+    notes += _later_than_planned(planned)
     return DryRunOut(
         runs=len(planned),
         steps=list(_steps(planned)),
         notes=notes,
         asymmetries=asymmetries_planned(planned),
     )
+
+
+def _later_than_planned(planned: Sequence[PlannedRun]) -> list[str]:
+    """Targets that stand before the one whose lengths they ask for: a round back, B A, is carried out as A B."""
+    target_at = {run.position: run.target_name for run in planned}
+    waiting = {
+        (run.target_name, target_at[run.lengths_from])
+        for run in planned
+        if run.lengths_from is not None and run.lengths_from > run.position
+    }
+    return [
+        f"{taker} asks for the lengths that {giver} gives: where it stands before {giver}, it is carried out after it"
+        for taker, giver in sorted(waiting)
+    ]
 
 
 def _steps(planned: Sequence[PlannedRun]) -> Iterator[StepOut]:

@@ -123,6 +123,24 @@ def test_a_dry_run_of_starts_says_where_the_engine_goes_up_and_down(client: Test
     )
 
 
+def test_a_dry_run_says_which_runs_wait_for_lengths_that_come_later(client: TestClient) -> None:
+    eight = {"kind": "fixed", "tokens": 8}
+    prompts = {"kind": "synthetic", "input_tokens": eight}
+    matched = {
+        "name": "w", "requests": 2, "prompts": prompts, "output_tokens": eight, "lengths": "length-matched",
+    }  # fmt: skip
+    job = {"targets": [TGI, VLLM], "workloads": [matched], "repeats": 2, "order": "abba"}
+    found = client.post("/v1/jobs?dry_run=true", json=job).json()
+    assert [(step["target"], step["waits_for"]) for step in found["steps"]] == [
+        ("t", None), ("v", 0), ("v", 3), ("t", None),
+    ]  # fmt: skip
+    assert found["notes"] == [
+        "v asks for the lengths that t gives: where it stands before t, it is carried out after it"
+    ]
+    there = client.post("/v1/jobs?dry_run=true", json=job | {"order": "interleaved"}).json()
+    assert there["notes"] == []
+
+
 def test_a_job_of_starts_is_queued_with_each_run_s_start_and_burst(client: TestClient, database: Database) -> None:
     job = {"targets": [VLLM], "workloads": ["burst-100x128x128"], "starts": {"count": 1, "bursts": 2}}
     accepted = client.post("/v1/jobs", json=job).json()
