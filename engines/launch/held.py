@@ -8,6 +8,7 @@ with HeldServer() as held:
 from __future__ import annotations
 
 import json
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -52,6 +53,7 @@ class HeldServer:
     server: Server | None = None
     _asked: tuple[TargetSpec, bool] | None = None
     _stack: ExitStack = field(default_factory=ExitStack)
+    _closing: threading.RLock = field(default_factory=threading.RLock)
 
     def __enter__(self) -> HeldServer:
         return self
@@ -60,9 +62,10 @@ class HeldServer:
         self.close()
 
     def close(self) -> None:
-        """Stop what was started. Again: no effect."""
-        self.server = None
-        self._stack.close()
+        """Stop what was started; it is down when this returns. Again: no effect. From any thread."""
+        with self._closing:
+            self.server = None
+            self._stack.close()
 
     @contextmanager
     def opening(

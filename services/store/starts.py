@@ -35,12 +35,14 @@ def pass_on(connection: Connection, claimed: ClaimedRun, lease_s: float) -> Clai
     """Take up the next run of its start, with everything that this one holds.
 
     Raises:
-        StartOver: none waits, or this one is no longer ours. The transaction must be given up.
+        StartOver: none waits, this one is no longer ours, or its lease has lapsed: its engine may be down by now. The
+            transaction must be given up.
     """
-    run = connection.execute(select(runs.c.resources).where(is_ours(claimed)).with_for_update()).one_or_none()
-    if run is None or claimed.start is None:
-        raise StartOver
+    mine = select(runs.c.resources, runs.c.lease_expires_at).where(is_ours(claimed)).with_for_update()
+    run = connection.execute(mine).one_or_none()
     moment = now(connection)
+    if run is None or claimed.start is None or run.lease_expires_at <= moment:
+        raise StartOver
     next_one = _waiting(claimed).with_for_update(skip_locked=True)
     while (following := connection.execute(next_one).one_or_none()) is not None:
         taken = _taken_up(connection, claimed, following, moment)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +23,7 @@ from services.store.results import finish, finish_and_go_on
 from services.store.rows import ClaimedRun, Fence
 from services.store.starts import StartOver, another_waits
 from services.telemetry.traces import Traces
+from services.worker.guard import down_with_its_lease, stop_engine
 from services.worker.keeper import LeaseKeeper
 from services.worker.spool import SpooledResult, write_result
 from services.worker.tracing import trace_run
@@ -76,29 +78,34 @@ def carry_out(
     control.deadline_ns = claimed_ns + int(place.lease_s * 1e9)
     about = {"run_id": claimed.run_id, "attempt": claimed.attempt}
     log.info("run started", extra=about)
-    with LeaseKeeper(place.database, claimed, control, place.lease_s, place.stop, place.drain_s) as keeper:
-        outcome = _run(place, claimed, control, held)
-        result = outcome.result.to_json()
-        if result["outcome"] == "cancelled" and not keeper.cancel_requested:
-            # nobody wanted it stopped: the worker ends, or its lease lapsed while the database was away
-            _stop(held)
-            given_back = _insist(lambda: release(place.database, claimed), place.stop)
-            log.info("run given back", extra={**about, "queued_again": bool(given_back)})
-            return None
-        waiting = _spool(place, claimed, result, outcome.record_rows)
-        following = None
-        if held is not None and not keeper.lost and _may_go_on(place, claimed, held):
-            keeper.handing_in = True
-            following = _go_on(place, claimed, result, outcome.record_rows)
-        if following is None:
-            _stop(held)
-            keeper.handing_in = True
-            _hand_in(place, claimed, result, outcome.record_rows, waiting)
-        elif waiting is not None:
-            waiting.discard()
-    said = {"outcome": result["outcome"], "validity": result["validity"]["state"], "error": result["error"]}
-    log.info("run ended", extra=about | said)
-    trace_run(place.traces, place.database, claimed, claimed_ns, control, result)
+    with ExitStack() as guarded:
+        with LeaseKeeper(place.database, claimed, control, place.lease_s, place.stop, place.drain_s) as keeper:
+            outcome = _run(place, claimed, control, held)
+            guarded.enter_context(down_with_its_lease(held, control))
+            result = outcome.result.to_json()
+            if result["outcome"] == "cancelled" and not keeper.cancel_requested:
+                # nobody wanted it stopped: the worker ends, or its lease lapsed while the database was away
+                stop_engine(held)
+                given_back = _insist(lambda: release(place.database, claimed), place.stop)
+                log.info("run given back", extra={**about, "queued_again": bool(given_back)})
+                return None
+            waiting = _spool(place, claimed, result, outcome.record_rows)
+            following = None
+            if held is not None and not keeper.lost and _may_go_on(place, claimed, held):
+                keeper.handing_in = True
+                following = _go_on(place, claimed, result, outcome.record_rows)
+            if following is None:
+                stop_engine(held)
+                keeper.handing_in = True
+                _hand_in(place, claimed, result, outcome.record_rows, waiting)
+            elif waiting is not None:
+                waiting.discard()
+        if following is not None:
+            # until its own keeper is there
+            control.deadline_ns = following[1] + int(place.lease_s * 1e9)
+        said = {"outcome": result["outcome"], "validity": result["validity"]["state"], "error": result["error"]}
+        log.info("run ended", extra=about | said)
+        trace_run(place.traces, place.database, claimed, claimed_ns, control, result)
     return following
 
 
@@ -129,16 +136,6 @@ def _go_on(
         # told again, with its reason, where the result is handed in alone
         log.warning("start ends early", extra={"run_id": claimed.run_id, "reason": str(error)})
         return None
-
-
-def _stop(held: HeldServer | None) -> None:
-    """Before anybody else may have what the engine occupies. A run that was measured stays measured."""
-    if held is None:
-        return
-    try:
-        held.close()
-    except Exception:
-        log.exception("engine not stopped")
 
 
 def deliver(database: Database, waiting: SpooledResult, stop: threading.Event) -> bool:

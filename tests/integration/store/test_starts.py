@@ -122,6 +122,17 @@ def test_a_burst_that_was_taken_over_takes_nothing_up(database: Database) -> Non
     assert leases(database) == {"gpu:0": (again.run_id, "w2")}
 
 
+def test_a_burst_whose_lease_has_lapsed_takes_nothing_up(database: Database) -> None:
+    job = put(database, *in_starts())
+    claimed = claim(database, "w1", 0.01)
+    assert claimed is not None
+    sleep_s(0.1)
+    with pytest.raises(StartOver):
+        go_on(database, claimed)
+    assert finish(database, claimed, result(), [])
+    assert get_job(database, job.id).counts == {"completed": 1, "queued": 7}
+
+
 def test_cancelled_bursts_are_passed_over(database: Database) -> None:
     job = put(database, *in_starts(bursts=3))
     first = must_claim(database)

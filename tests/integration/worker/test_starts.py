@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,12 +20,12 @@ from services.domain.errors import Unavailable
 from services.store.database import Database
 from services.store.gauges import state_counts
 from services.store.jobs import cancel_job, get_job
-from services.store.queue import claim
+from services.store.queue import claim, renew
 from services.store.rows import ClaimedRun, Job, Renewal, RunStatus
 from services.store.runs import get_run
 from services.worker import execute, keeper
 from tests.fakes.jobs import planned, put
-from tests.fakes.worker import FakeRuns, await_true, running_worker
+from tests.fakes.worker import PATIENCE_S, FakeRuns, await_true, running_worker
 
 
 @dataclass(slots=True)
@@ -228,3 +230,34 @@ def test_no_engine_waits_for_a_database_that_is_away(
     ]  # fmt: skip
     assert get_job(database, job.id).counts == {"completed": 4}
     assert state_counts(database)["running"] == 0
+
+
+@pytest.mark.parametrize("at", ["another_waits", "finish_and_go_on", "trace_run"])
+def test_no_engine_outlives_its_lease_while_a_database_hangs(
+    database: Database, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    job = two_starts(database)
+    hangs, back = threading.Event(), threading.Event()
+    real = getattr(execute, at)
+
+    def hanging(*arguments: object) -> object:
+        hangs.set()
+        assert back.wait(PATIENCE_S)
+        return real(*arguments)
+
+    def renewing(*arguments: Any) -> Renewal:
+        if hangs.is_set() and not back.is_set():
+            raise Unavailable("the database hangs")
+        return renew(*arguments)
+
+    monkeypatch.setattr(execute, at, hanging)
+    monkeypatch.setattr(keeper, "renew", renewing)
+    engines = finished()
+    with running_worker(database_url, tmp_path / "state", engines, lease_s=2.0):
+        try:
+            await_true(lambda: "stop s0" in engines.happened, "the engine is stopped")
+            assert engines.happened == ["start s0", "run 0", "stop s0"]
+        finally:
+            back.set()
+        await_true(lambda: ended(database, job), "the job ends")
+    assert get_job(database, job.id).counts == {"completed": 4}
