@@ -64,7 +64,8 @@ def are_whole_chunks(data: bytes) -> bool:
     at, available = 0, len(data)
     while at < available:
         end = data.find(b"\r\n", at, at + 6)
-        size = SIZES.get(data[at:end])
+        # A read may end between the two bytes of a line end.
+        size = SIZES.get(data[at:end]) if end > 0 else None
         if size is None:
             return False
         at = end + 4 + size

@@ -302,6 +302,14 @@ CHUNKS = st.builds(
 ENDS = st.sampled_from([b"", b"0\r\n\r\n", b"0\r\nt: 1\r\n\r\n", b"0\r\n\r\nmore"])
 
 
+@pytest.mark.parametrize("begun", [b"5", b"5\r", b"5\r\n", b"5\r\nhello", b"5\r\nhello\r", b"ff\r", b"\r", b"\r\n"])
+def test_a_read_that_ends_within_a_chunk_is_not_whole_chunks(begun: bytes) -> None:
+    assert are_whole_chunks(b"3\r\nabc\r\n")
+    assert not are_whole_chunks(b"3\r\nabc\r\n" + begun)
+    assert not are_whole_chunks(b"5\r\nhello\r\n" + begun)
+    assert not are_whole_chunks(begun)
+
+
 @given(st.lists(CHUNKS, max_size=8), ENDS, st.lists(st.integers(0, 60), max_size=3), st.integers(1, 4))
 def test_passing_over_whole_chunks_changes_nothing(
     chunks: list[bytes], end: bytes, places: list[int], together: int
