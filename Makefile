@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JSON ?=
 
-.PHONY: help install dev demo test test-engines test-stack lint format calibrate bench bench-client soak dashboards dashboard-pictures lock clean
+.PHONY: help install dev demo test test-together test-alone test-engines test-stack lint format calibrate bench bench-client soak dashboards dashboard-pictures lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -17,8 +17,12 @@ dev: $(VENV)/.installed-dev ## the same, with what tests and lint need
 demo: install ## the main job on simulated engines, over HTTP, in one command (JSON=file writes it as JSON too)
 	$(BIN)/enginebench demo $(if $(JSON),--json $(JSON))
 
-test: dev ## every test that needs only pip: SQLite and a real Postgres it starts itself
+test: test-together test-alone ## every test that needs only pip: SQLite and a real Postgres it starts itself
+
+test-together: dev ## its tests that measure nothing, two at a time
 	$(BIN)/pytest -m "not alone" -n 2 --dist worksteal tests/acceptance tests/integration tests/unit
+
+test-alone: dev ## its tests that measure, one at a time
 	$(BIN)/pytest -m alone
 
 test-engines: dev ## the same code against real servers on CPU: mlx-lm, transformers serve, vLLM
