@@ -14,8 +14,10 @@ from tests.fakes.postgres import PostgresServer, postgres_server
 #: What measures, or holds a machine's faults apart from an engine's: two of these at once would spoil each other.
 ALONE = (
     "acceptance/test_demo.py",
+    "acceptance/test_fair_turns.py",
     "acceptance/test_faults.py",
     "acceptance/test_mission.py",
+    "acceptance/test_starts.py",
     "acceptance/test_sweep_and_search.py",
     "integration/arrivals",
     "integration/engines",
