@@ -130,6 +130,9 @@ def check_results(prometheus: Prometheus, run: dict[str, Any]) -> None:
     wall_s = prometheus.ask_one("enginebench_run_wall_seconds")
     assert wall_s is not None
     assert wall_s > run["metrics"]["duration_s"]
+    # A simulated engine has no card, so there is nothing, and not 0.
+    assert prometheus.ask("enginebench_joules_per_output_token") == []
+    assert prometheus.ask("enginebench_output_tokens_per_second_per_watt") == []
 
 
 def check_service(prometheus: Prometheus, jobs: int) -> None:
@@ -141,6 +144,7 @@ def check_service(prometheus: Prometheus, jobs: int) -> None:
     assert prometheus.ask_one("enginebench_workers") == 1
     assert prometheus.ask_one("max_over_time(enginebench_workers_busy[5m])") == 1
     assert 0 <= (prometheus.ask_one("enginebench_worker_silent_seconds") or 0) < 120
+    assert (prometheus.ask_one("enginebench_worker_max_open_files") or 0) > 100
     free = prometheus.ask_one("enginebench_state_dir_free_bytes / enginebench_state_dir_size_bytes")
     assert free is not None
     assert 0 < free < 1
