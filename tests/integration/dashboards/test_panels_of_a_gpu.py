@@ -5,21 +5,19 @@ What the GPU's exporter gives to Prometheus is not here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import psycopg
-import pytest
 
 from bench_runner.measure.cards import CardLog, describe_cards
 from dashboards.source.panels import NEEDS_GPU
 from engines.cards.reading import CardFacts, CardReading
 from engines.clock import utc_now
-from services.store.database import Database, close, open_database
+from services.store.database import Database
 from tests.fakes.grafana import POSTGRES, Moments, dashboards, fill, panel_queries, panels
 from tests.fakes.history import add_runs
-from tests.fakes.postgres import PostgresServer, libpq_url
+from tests.fakes.postgres import libpq_url
 from tests.fakes.results import make_result
 
 S = 1_000_000_000
@@ -40,20 +38,6 @@ def a_run_on_cards() -> dict[str, Any]:
     result["telemetry"] = {"cards": describe_cards(log(), (0, 40 * S))}
     result["summary"] |= {"joules_per_output_token": 0.5, "output_tokens_per_s_per_w": 2.0}
     return result
-
-
-@pytest.fixture
-def url(postgres: PostgresServer, migrated_postgres: str) -> Iterator[str]:
-    made = postgres.create_database(template=migrated_postgres)
-    yield made
-    postgres.drop_database(made)
-
-
-@pytest.fixture
-def database(url: str) -> Iterator[Database]:
-    opened = open_database(url)
-    yield opened
-    close(opened)
 
 
 def test_every_panel_of_a_gpu_that_asks_the_database_shows_the_run(database: Database, url: str) -> None:

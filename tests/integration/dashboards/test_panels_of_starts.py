@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from math import sqrt
 from pathlib import Path
@@ -15,11 +14,11 @@ from fastapi.testclient import TestClient
 from engines.clock import utc_now
 from services.api.app import create_app
 from services.settings import Settings
-from services.store.database import Database, close, open_database
+from services.store.database import Database
 from services.store.runs import get_run
 from tests.fakes.grafana import Moments, dashboards, fill, panel_queries
 from tests.fakes.history import add_runs
-from tests.fakes.postgres import PostgresServer, libpq_url
+from tests.fakes.postgres import libpq_url
 from tests.fakes.results import make_result
 
 #: How long each burst took, ms, by start: starts lie farther apart than the bursts of one, and are not of one size.
@@ -53,20 +52,6 @@ def a_burst(start: str | None, took_ms: float) -> dict[str, Any]:
     if start is not None:
         result["environment"]["start"] = {"id": start}
     return result
-
-
-@pytest.fixture
-def url(postgres: PostgresServer, migrated_postgres: str) -> Iterator[str]:
-    made = postgres.create_database(template=migrated_postgres)
-    yield made
-    postgres.drop_database(made)
-
-
-@pytest.fixture
-def database(url: str) -> Iterator[Database]:
-    opened = open_database(url)
-    yield opened
-    close(opened)
 
 
 @pytest.fixture
