@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +12,13 @@ import pytest
 
 from engines.clock import sleep_s
 from services.store.database import Database
-from tests.acceptance.test_kill import PATIENCE_S, ROOT, WORKLOAD, Site, processes_of, site, unfinished
-from tests.fakes.card import Card, one_card
+from tests.acceptance.test_kill import PATIENCE_S, WORKLOAD, Site, processes_of, site, unfinished
+from tests.fakes.card import Card
 from tests.fakes.service import await_true
 
 NAMES = ("vllm-qwen2.5-7b", "vllm-mistral-7b", "tgi-qwen2.5-7b", "tgi-mistral-7b")
-PROGRAMS = ("vllm", "text-generation-launcher")
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-
-
-@pytest.fixture
-def card(tmp_path: Path) -> Iterator[Card]:
-    """The engines' programs, and whoever watches the card; at the end not a process is left."""
-    with one_card(tmp_path) as found:
-        for program in PROGRAMS:
-            simulated = f'"{sys.executable}" -m engines.simulated --profile "$PROFILE" --model "$2" --port "$6"'
-            found.place(program, f'env --chdir="{ROOT}" {simulated} --speed 3')
-        yield found
-        await_true(lambda: not processes_of(tmp_path), 30.0, lambda: str(processes_of(tmp_path)))
 
 
 def targets(card: Card) -> list[dict[str, Any]]:

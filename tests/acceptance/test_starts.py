@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +10,15 @@ import pytest
 
 from services.store.database import Database
 from tests.acceptance import test_container_turns as containers
-from tests.acceptance.test_fair_turns import NAMES, PROGRAMS, targets
-from tests.acceptance.test_kill import PATIENCE_S, ROOT, WORKLOAD, Site, processes_of, site, unfinished
-from tests.fakes.card import Card, one_card
+from tests.acceptance.test_fair_turns import NAMES, targets
+from tests.acceptance.test_kill import PATIENCE_S, WORKLOAD, Site, site, unfinished
+from tests.fakes.card import Card
 from tests.fakes.service import await_true
 
 A, B = NAMES[1], NAMES[3]
 BURSTS = {"count": 2, "bursts": 2}
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-
-
-@pytest.fixture
-def card(tmp_path: Path) -> Iterator[Card]:
-    """Two engines' programs, and whoever watches the card; at the end not a process is left."""
-    with one_card(tmp_path) as found:
-        for program in PROGRAMS:
-            simulated = f'"{sys.executable}" -m engines.simulated --profile "$PROFILE" --model "$2" --port "$6"'
-            found.place(program, f'env --chdir="{ROOT}" {simulated} --speed 3')
-        yield found
-        await_true(lambda: not processes_of(tmp_path), 30.0, lambda: str(processes_of(tmp_path)))
 
 
 def two(card: Card) -> list[dict[str, Any]]:
