@@ -59,6 +59,7 @@ def running_service(
     *arguments: str,
     settings: Mapping[str, str] | None = None,
     headers: Mapping[str, str] | None = None,
+    program: str = "services.cli.main",
 ) -> Iterator[Service]:
     """`enginebench serve` on a free port, ready; stopped by SIGTERM at the end, and killed where that does not help."""
     port = free_port()
@@ -71,7 +72,7 @@ def running_service(
     }
     state_dir.mkdir(parents=True, exist_ok=True)
     log = state_dir / f"service-{port}.log"
-    command = [sys.executable, "-m", "services.cli.main", "serve", "--port", str(port), *arguments]
+    command = [sys.executable, "-m", program, "serve", "--port", str(port), *arguments]
     with log.open("wb") as sink:
         process = subprocess.Popen(command, env=environment, stdout=sink, stderr=sink, start_new_session=True)
     try:

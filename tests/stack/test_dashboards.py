@@ -28,7 +28,6 @@ from engines.simulated.start import SimulatedServer, simulated_engine
 from tests.fakes.grafana import PROMETHEUS, Moments, Query, dashboards, panel_queries, panels, variable_queries
 from tests.fakes.postgres import PostgresServer, _binaries, libpq_url
 from tests.fakes.service import Service, await_true, free_port, running_service
-from tests.fakes.verdicts import assert_valid_here
 from tests.stack.answers import Answer, Facts, Sources
 from tests.stack.conftest import running_prometheus
 from tests.stack.expected import EXPECTED, WHILE_RUNNING
@@ -45,8 +44,6 @@ WORKLOAD: dict[str, Any] = {
     "arrival": {"kind": "closed_loop", "concurrency": 2},
     "warmup_batches": 0,
 }
-#: Times the jobs are made anew where another program spoilt a run.
-ATTEMPTS = 3
 SWEEP = {"axis": "concurrency", "values": [2, 6], "waves": 4}
 
 
@@ -61,20 +58,13 @@ class Stack:
 
 
 def test_every_panel_shows_the_jobs(tmp_path: Path, postgres: PostgresServer) -> None:
-    for attempt in range(ATTEMPTS):
-        database = postgres.create_database()
-        with running_stack(database, tmp_path / str(attempt)) as stack:
-            facts, caught = two_jobs(stack)
-            if all(run["validity"] == "VALID" for run in facts.runs):
-                check_dashboards(stack, facts, caught)
-                check_alerts_are_quiet(stack.sources.prometheus)
-                return
-        # Others on this machine may have spoilt a run, and then its figures are shown nowhere, as they should not be.
-        for run in facts.runs:
-            assert_valid_here(run["validity"], run["reason_codes"])
-        postgres.drop_database(database)
-    reasons = [run["reason_codes"] for run in facts.runs]
-    raise AssertionError(f"{ATTEMPTS} times this machine was too busy for twelve VALID runs of a small load: {reasons}")
+    database = postgres.create_database()
+    with running_stack(database, tmp_path) as stack:
+        facts, caught = two_jobs(stack)
+        found = [(run["validity"], run["reason_codes"]) for run in facts.runs]
+        assert {validity for validity, _ in found} == {"VALID"}, found
+        check_dashboards(stack, facts, caught)
+        check_alerts_are_quiet(stack.sources.prometheus)
 
 
 def two_jobs(stack: Stack) -> tuple[Facts, dict[tuple[str, str], Answer]]:
@@ -203,7 +193,7 @@ def target(name: str, engine: str, server: SimulatedServer) -> dict[str, Any]:
 
 
 @contextmanager
-def running_stack(database: str, folder: Path) -> Iterator[Stack]:
+def running_stack(database: str, folder: Path, program: str = "tests.fakes.calm") -> Iterator[Stack]:
     """Engines, service, Prometheus, and Grafana's role in Postgres."""
     since = utc_now()
     keys = {"ENGINEBENCH_API_KEYS": KEY, "ENGINEBENCH_METRICS_KEY": SCRAPE_KEY}
@@ -212,7 +202,7 @@ def running_stack(database: str, folder: Path) -> Iterator[Stack]:
         simulated_engine("vllm-mistral-7b") as vllm,
         simulated_engine("tgi-mistral-7b") as tgi,
         reader_of(database) as reader,
-        running_service(database, folder / "state", settings=keys, headers=headers) as service,
+        running_service(database, folder / "state", settings=keys, headers=headers, program=program) as service,
         scraping(service, {"vllm": vllm, "tgi": tgi}, folder) as prometheus,
     ):
         yield Stack(service, {"vllm": vllm, "tgi": tgi}, Sources(prometheus, reader), since)

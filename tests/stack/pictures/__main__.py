@@ -48,7 +48,7 @@ def main() -> int:
     with (
         TemporaryDirectory() as folder,
         postgres_server() as postgres,
-        running_stack(postgres.create_database(), Path(folder)) as stack,
+        running_stack(postgres.create_database(), Path(folder), "services.cli.main") as stack,
     ):
         shown = carry_out(stack)
         lost = [run for run in runs_of(stack) if run["validity"] != "VALID"]
