@@ -54,6 +54,8 @@ class Notebook:
     #: which start of its engine it belongs to, as `HeldServer.describe` gives it; `None`: the run had one of its own,
     #: or its server was there
     start: dict[str, Any] | None = None
+    #: the last that its engine wrote, at its start or by the run's end; `None`: it was not started for the run
+    engine_log: str | None = None
     prompts_digest: str | None = None
     notes: list[str] = field(default_factory=list)
     records: list[RequestRecord] = field(default_factory=list)
@@ -103,6 +105,7 @@ class Notebook:
                 {
                     **self.environment,
                     **({} if self.start is None else {"start": self.start}),
+                    **({} if self.engine_log is None else {"engine_log": self.engine_log}),
                     "warmup_output_tokens_per_s": self.warmup_output_tokens_per_s,
                 }
             ),

@@ -14,6 +14,8 @@ from bench_runner.measure.metrics import METRICS, Metric
 
 _STATE_STYLES = {"VALID": "bold green", "INVALID": "bold red", "INCONCLUSIVE": "bold yellow"}
 _FIGURES = ("mean", "p50", "p90", "p95", "p99", "min", "max")
+#: Lines shown of the engine's log: of a run that is VALID, and of one that is not.
+_LOG_LINES = {True: 3, False: 20}
 #: Latencies are shown in milliseconds up to here.
 _MS_UP_TO_S = 10.0
 NOTHING = "–"
@@ -47,6 +49,8 @@ def render(result: Mapping[str, Any]) -> Group:
     if result.get("calibration"):
         parts.append(_own_error(result["calibration"]))
     parts += [_line(f"note: {note}") for note in result.get("notes") or ()]
+    if log := result["environment"].get("engine_log"):
+        parts.append(_engine_log(log, _LOG_LINES[result["validity"]["state"] == "VALID"]))
     return Group(*parts)
 
 
@@ -121,6 +125,12 @@ def _own_error(calibration: Mapping[str, Any]) -> Text:
         if calibration[key]:
             lines.append(f"{words_of} below the client's own error, so not claimed: {', '.join(calibration[key])}")
     return _join(lines)
+
+
+def _engine_log(log: str, most: int) -> Text:
+    lines = log.splitlines()
+    kept = "" if len(lines) <= most else f", the last {most} of {len(lines)} lines that are kept"
+    return _join([f"the end of the engine's log{kept}:", *(f"  {line}" for line in lines[-most:])])
 
 
 def _join(lines: list[str]) -> Text:

@@ -75,6 +75,8 @@ def run(spec: RunSpec, *, control: RunControl, site: Site, held: HeldServer | No
         error = raised
     except EngineError as raised:
         error = _translated(raised)
+        if isinstance(raised, LaunchFailed) and raised.log_tail:
+            notebook.engine_log = raised.log_tail
     except Exception as raised:
         # A fault of ours. The run still ends, with what was measured until then.
         log.exception("run broke")
@@ -127,7 +129,19 @@ def _opened(
             )
         finally:
             notebook.start = None if held is None else held.describe()
-        yield target
+        try:
+            yield target
+        finally:
+            _keep_log(target, notebook)
+
+
+def _keep_log(target: OpenTarget, notebook: Notebook) -> None:
+    """What a started engine wrote last, while it is there to be asked: its own stop would push that out."""
+    if not target.is_started:
+        return
+    notebook.engine_log = target.log_tail()
+    if (code := target.exit_code) is not None:
+        notebook.notes.append(f"the engine ended during the run, with exit code {code}; engine_log has its last words")
 
 
 def _measure(batch: Batch, notebook: Notebook, drawn: DrawnWorkload) -> LoadOutcome:

@@ -79,8 +79,18 @@ class OpenTarget:
         return Watch(self.origin, self.engine, interval_s=interval_s)
 
     def log_tail(self) -> str:
-        """The last lines a launched engine wrote; "" for an attached one."""
+        """The last lines that an engine which was started wrote, at most 8 KiB; "" for an attached one."""
         return "" if self._process is None else self.redact(self._process.log_tail())
+
+    @property
+    def is_started(self) -> bool:
+        """It was started for its runs, as a process or a container."""
+        return self._process is not None
+
+    @property
+    def exit_code(self) -> int | None:
+        """Of an engine that was started and has ended; `None`: it is up, or attached."""
+        return None if self._process is None else self._process.exit_code
 
     def redact(self, text: str) -> str:
         """The text without this target's token, should the server have repeated it."""

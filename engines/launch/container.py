@@ -19,8 +19,8 @@ from typing import Any
 from engines.clock import monotonic_ns, sleep_s
 from engines.contract import Origin
 from engines.errors import LaunchFailed, OpeningStopped, TargetRefused, TargetUnavailable
-from engines.launch.container_api import ContainerState, DockerClient
-from engines.launch.disclosure import disclosed, secrets_of, without
+from engines.launch.container_api import TAIL_BYTES, ContainerState, DockerClient
+from engines.launch.disclosure import disclosed, secrets_of, tail_without
 from engines.launch.orphans import has_living_owner, launches_folder, read_record, write_owner
 from engines.spec import Container
 
@@ -71,7 +71,7 @@ class LaunchedContainer:
         except LaunchFailed as error:
             return f"(no log: {error})"
         killed = "\n(killed: it used more memory than its limit)" if state.out_of_memory else ""
-        return without(tail, self.secrets) + killed
+        return tail_without(tail, self.secrets, TAIL_BYTES) + killed
 
     @property
     def flags(self) -> tuple[str, ...]:

@@ -90,8 +90,8 @@ class DockerClient:
         """SIGTERM, and after `timeout_s` (0: at once) SIGKILL; returns when it is gone. Raises LaunchFailed."""
         self._ask("POST", name, f"stop?t={round(timeout_s)}", wait_s=timeout_s + TIMEOUT_S)
 
-    def log_tail(self, name: str, since_s: int | None = None) -> str:
-        """The last lines it wrote, both streams, at most 8 KiB. Raises LaunchFailed.
+    def log_tail(self, name: str, since_s: int | None = None) -> bytes:
+        """The last lines it wrote, both streams, at most twice `TAIL_BYTES`. Raises LaunchFailed.
 
         Args:
             name: the container.
@@ -99,7 +99,7 @@ class DockerClient:
         """
         since = "" if since_s is None else f"&since={since_s}"
         answer = self._ask("GET", name, f"logs?stdout=1&stderr=1&tail={TAIL_LINES}{since}")
-        return plain_log(answer.content)[-TAIL_BYTES:].decode("utf-8", errors="replace").strip()
+        return plain_log(answer.content)[-2 * TAIL_BYTES :]
 
     def _ask(self, method: str, name: str, what: str, *, wait_s: float = TIMEOUT_S) -> httpx.Response:
         path = f"/containers/{quote(name, safe='')}/{what}"

@@ -63,10 +63,10 @@ _STAND_IN = re.compile(
 )
 
 #: A shorter one is not looked for elsewhere: "true" is a word.
-_LEAST_LENGTH = 8
+LEAST_LENGTH = 8
 
 #: Of a value that holds several, each one: "Bearer sk-…", a list in JSON; not the names in its objects.
-_PIECE = re.compile(rf"[^\s\"'\[\]{{}},;\\]{{{_LEAST_LENGTH},}}+(?![\"']?\s*:)")
+_PIECE = re.compile(rf"[^\s\"'\[\]{{}},;\\]{{{LEAST_LENGTH},}}+(?![\"']?\s*:)")
 
 
 def disclosed(command: Sequence[str], variables: Iterable[str]) -> tuple[str, ...]:
@@ -94,7 +94,7 @@ def secrets_of(command: Sequence[str], variables: Iterable[str]) -> tuple[str, .
             found |= {pair["value"].strip("\"'") for pairs in _PAIRS for pair in pairs.finditer(word)}
             found |= {*_LOGIN.findall(word)}
     found |= {piece for value in found for piece in _PIECE.findall(value)}
-    return tuple(sorted((one for one in found if len(one) >= _LEAST_LENGTH), key=len, reverse=True))
+    return tuple(sorted((one for one in found if len(one) >= LEAST_LENGTH), key=len, reverse=True))
 
 
 def tells_secret(command: Sequence[str]) -> tuple[int, ...]:
@@ -116,6 +116,12 @@ def without(text: str, secrets: Iterable[str]) -> str:
     for secret in secrets:
         text = text.replace(secret, REDACTED)
     return text
+
+
+def tail_without(log: bytes, secrets: Iterable[str], most_bytes: int) -> str:
+    """The end of a log without the secrets. They go first: of one that is cut in two, half would stay."""
+    cleaned = without(log.decode("utf-8", errors="replace"), secrets)
+    return cleaned.encode()[-most_bytes:].decode("utf-8", errors="ignore").strip()
 
 
 def _arguments(command: Sequence[str]) -> Iterator[str]:

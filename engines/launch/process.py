@@ -17,12 +17,17 @@ from pathlib import Path
 from engines.clock import monotonic_ns, sleep_s
 from engines.contract import Engine
 from engines.errors import LaunchFailed
+from engines.launch.disclosure import LEAST_LENGTH, secrets_of, tail_without
+from engines.launch.keeper import started_at
 from engines.launch.orphans import GRACE_S, end_recorded, launches_folder, ownership
 from engines.launch.surroundings import scrubbed_environment
 from engines.spec import Launched
 
 #: What is shown of a log.
 TAIL_BYTES = 8192
+
+#: Longest wait for the last words of an engine that has just died.
+_LAST_WORDS_S = 5.0
 
 #: Logs of past launches that are kept.
 _MOST_LOGS = 40
@@ -39,6 +44,8 @@ class LaunchedProcess:
     log: Path
     record: Path
     started_ns: int
+    #: values that its log may repeat, and that nobody is shown
+    secrets: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int | None:
@@ -54,13 +61,17 @@ class LaunchedProcess:
             return None
 
     def log_tail(self) -> str:
-        """The last lines the engine wrote, at most 8 KiB."""
+        """The last lines the engine wrote, at most 8 KiB, without its secrets. Of one that is dying, all of them."""
+        pid = self.pid
+        if pid is not None and started_at(pid) is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.keeper.wait(timeout=_LAST_WORDS_S)
         kept = b""
         for path in (self.log.with_name(self.log.name + ".1"), self.log):
             with contextlib.suppress(OSError), path.open("rb") as file:
-                file.seek(max(0, path.stat().st_size - TAIL_BYTES))
-                kept += file.read(TAIL_BYTES)
-        return kept[-TAIL_BYTES:].decode("utf-8", errors="replace").strip()
+                file.seek(max(0, path.stat().st_size - 2 * TAIL_BYTES))
+                kept += file.read(2 * TAIL_BYTES)
+        return tail_without(kept[-2 * TAIL_BYTES :], self.secrets, TAIL_BYTES)
 
 
 @contextlib.contextmanager
@@ -88,7 +99,7 @@ def launch(
     """
     if engine.command is None:
         raise LaunchFailed(f"{engine.title} cannot be launched here; attach to a running server", field="reach.kind")
-    port = reach.port or free_port()
+    port, secrets = reach.port or free_port(), tuple(secrets)
     argv = engine.command(model_path or reach.model_path, port, reach.args)
     environment = scrubbed_environment(os.environ, secrets) | dict(engine.launch_env) | reach.env
     program = shutil.which(argv[0], path=environment.get("PATH"))
@@ -98,7 +109,8 @@ def launch(
             " where the worker runs, or attach to a running server",
             field="engine",
         )
-    process = _start([program, *argv[1:]], environment, port, state_dir, grace_s)
+    known = *secrets, *secrets_of(reach.args, (f"{name}={value}" for name, value in reach.env.items()))
+    process = _start([program, *argv[1:]], environment, port, state_dir, grace_s, known)
     try:
         yield process
     finally:
@@ -106,7 +118,7 @@ def launch(
 
 
 def _start(
-    argv: list[str], environment: Mapping[str, str], port: int, state_dir: Path, grace_s: float
+    argv: list[str], environment: Mapping[str, str], port: int, state_dir: Path, grace_s: float, known: Iterable[str]
 ) -> LaunchedProcess:
     folder = launches_folder(state_dir)
     name = uuid.uuid4().hex[:12]
@@ -137,7 +149,8 @@ def _start(
         ) from None
     while not record.exists() and keeper.poll() is None:
         sleep_s(0.01)
-    return LaunchedProcess(keeper, port, log, record, started_ns)
+    told = sorted({secret for secret in known if len(secret) >= LEAST_LENGTH}, key=len, reverse=True)
+    return LaunchedProcess(keeper, port, log, record, started_ns, tuple(told))
 
 
 def _stop(process: LaunchedProcess, grace_s: float) -> None:

@@ -29,7 +29,7 @@ class Server:
     process: LaunchedProcess | LaunchedContainer | None = None
     ready_timeout_s: float = 0.0
     flags: tuple[str, ...] = ()
-    #: its bearer token, where it has one; a container's keys
+    #: its bearer token, where it has one; the keys of one that was started
     secrets: tuple[str, ...] = ()
     #: the container and image it runs in
     made_of: Mapping[str, Any] = field(default_factory=dict)
@@ -59,7 +59,7 @@ def bring_up(
             folder = _model_folder(reach, overlay, site, stack)
             process, origin = _launch(spec, reach, engine, site, folder, stack)
             names = list(dict.fromkeys((folder, spec.model)))
-            return Server(origin, names, process, reach.ready_timeout_s, reach.args)
+            return Server(origin, names, process, reach.ready_timeout_s, reach.args, process.secrets)
         case Container() as reach:
             container, origin = _start_container(spec, reach, site, overlay, should_stop, stack)
             patience_s, secrets, made_of = reach.ready_timeout_s, container.secrets, container.info

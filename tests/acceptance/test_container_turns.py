@@ -73,6 +73,9 @@ def test_a_job_s_containers_take_turns_and_a_result_says_what_they_were(database
         assert server["info"]["image"] == "engine:1.2.3"
         assert server["info"]["image_digest"].startswith("sha256:")
         assert server["startup_s"] > 0
+        assert run["result"]["environment"]["engine_log"] == "loading the weights"
+        failed = service.client.get(f"/v1/runs/{ended['runs'][1]['id']}").json()["result"]
+        assert failed["environment"]["engine_log"] == "ValueError: out of card memory, key [redacted]"
         assert {f"container:{NAMES[1]}", "gpu:0"} < {*run["resources"]}
 
 

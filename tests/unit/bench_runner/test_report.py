@@ -89,6 +89,19 @@ def test_what_an_engine_wrote_cannot_steer_the_terminal() -> None:
     assert "[bold]gone[/bold]" in text
 
 
+def test_the_end_of_the_engine_s_log_is_shown_and_more_of_it_where_a_run_is_not_valid() -> None:
+    log = "\n".join(f"line {number}" for number in range(30))
+    good = make_result()
+    assert "log" not in to_text(good)
+    text = to_text({**good, "environment": {**good["environment"], "engine_log": log}})
+    assert "the end of the engine's log, the last 3 of 30 lines that are kept:\n  line 27\n  line 28\n" in text
+    bad = make_result([make_record(0, events_ms=(), failure=FailureKind.CONNECT)])
+    text = to_text({**bad, "environment": {**bad["environment"], "engine_log": log + "\nout of \x1b[2J memory"}})
+    assert "\n  line 11\n" in text
+    assert "line 10\n" not in text
+    assert "out of \ufffd[2J memory" in text
+
+
 def test_claimed_percentiles_have_no_mark() -> None:
     records = [make_record(k) for k in range(500)]
     looped = make_result(records, workload={"arrival": {"kind": "closed_loop", "concurrency": 4}})
@@ -127,3 +140,30 @@ def test_the_client_s_own_error_stands_below_the_figures() -> None:
     assert "spread below the client's own error, so not claimed: tpot_s" in text
     assert "median below" not in text
     assert "own error" not in to_text(make_result())
+
+
+def test_the_servers_own_figures_stand_beside_the_clients() -> None:
+    result = make_result()
+    assert "as the server has it" not in to_text(result)
+    server = {"ttft_mean_s": 0.0123456, "ttft_requests": 100, "queue_mean_s": 0.00021, "queue_requests": 100}
+    server |= {"kv_cache_usage_mean_ratio": 0.125, "kv_cache_usage_max_ratio": 0.2}
+    server |= {"prefix_cache_queried_tokens": 12800, "prefix_cache_hit_tokens": 0, "preemptions": 2}
+    text = to_text(result | {"telemetry": {"server": server}})
+    assert (
+        "as the server has it: time to first token 12.35 ms (mean of 100), queue time 0.21 ms (mean of 100), KV cache "
+        "12.5% full on average and 20.0% at most, prefix cache had 0 of the 12,800 tokens looked up, preemptions 2"
+    ) in " ".join(text.split())
+
+
+def test_what_the_server_does_not_tell_is_named_and_no_0() -> None:
+    names = ["ttft_mean_s", "ttft_requests", "kv_cache_usage_mean_ratio", "kv_cache_usage_max_ratio"]
+    names += ["prefix_cache_queried_tokens", "prefix_cache_hit_tokens", "preemptions"]
+    server = dict.fromkeys(names) | {"queue_mean_s": 0.5, "queue_requests": 3}
+    text = " ".join(to_text(make_result() | {"telemetry": {"server": server}}).split())
+    assert "as the server has it: queue time 500.00 ms (mean of 3); not told: time to first token, KV cache, " in text
+    assert "not told: time to first token, KV cache, prefix cache, preemptions" in text
+    server |= {"queue_mean_s": None, "queue_requests": 0}
+    assert "as the server has it: queue time – (mean of 0);" in to_text(
+        make_result() | {"telemetry": {"server": server}}
+    )
+    assert "as the server" not in to_text(make_result() | {"telemetry": {"cards": {}}})

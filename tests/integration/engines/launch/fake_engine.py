@@ -86,8 +86,15 @@ def serve(asked: argparse.Namespace) -> None:
                 self.answer(404, b"{}")
                 return
             generations[0] += 1
+            if "dies-in-mid-run" in asked.behaviour and generations[0] > 5:
+                print(f"torch.OutOfMemoryError: CUDA out of memory, key {os.environ['VLLM_API_KEY']}", flush=True)
+                os.abort()
             if body["model"] != name:
                 self.answer(404, b'{"error":{"message":"The model does not exist.","code":404}}')
+            elif "wants-no-grammar" in asked.behaviour and "guided_grammar" in body:
+                self.answer(400, b'{"error":{"message":"no grammar here","code":400}}')
+            elif "breaks-later" in asked.behaviour and generations[0] > 2:
+                self.answer(500, b'{"error":"CUDA error"}')
             elif "refuses" in asked.behaviour:
                 self.answer(400, b'{"error":{"message":"no chat template","code":400}}')
             elif "never-ready" in asked.behaviour or ("late" in asked.behaviour and generations[0] < 4):
