@@ -46,6 +46,9 @@ def render(result: Mapping[str, Any]) -> Group:
         if summary.get("window"):
             parts.append(_window(summary["window"]))
         parts += [_numbers(summary, simulated), *_distributions(summary)]
+    server = (result.get("telemetry") or {}).get("server")
+    if server:
+        parts.append(_as_the_server_has_it(server))
     if result.get("calibration"):
         parts.append(_own_error(result["calibration"]))
     parts += [_line(f"note: {note}") for note in result.get("notes") or ()]
@@ -112,6 +115,31 @@ def _window(window: Mapping[str, Any]) -> Text:
             f"{_whole(window['left_out_failures'])} of them failed"
         )
     return _join(lines)
+
+
+def _as_the_server_has_it(server: Mapping[str, Any]) -> Text:
+    """The engine's own times and cache, beside the client's; `None` is a thing that its metrics do not tell."""
+    usage = [server[f"kv_cache_usage_{which}_ratio"] for which in ("mean", "max")]
+    hits, queried = (server[f"prefix_cache_{which}_tokens"] for which in ("hit", "queried"))
+    figures = {
+        "time to first token": _server_time(server["ttft_mean_s"], server["ttft_requests"]),
+        "queue time": _server_time(server["queue_mean_s"], server["queue_requests"]),
+        "KV cache": None if usage[0] is None else f"{usage[0]:.1%} full on average and {usage[1]:.1%} at most",
+        "prefix cache": None if hits is None else f"had {hits:,} of the {_whole(queried)} tokens looked up",
+        "preemptions": None if server["preemptions"] is None else _whole(server["preemptions"]),
+    }
+    told = ", ".join(f"{name} {figure}" for name, figure in figures.items() if figure is not None)
+    untold = ", ".join(name for name, figure in figures.items() if figure is None)
+    return _line(
+        "; ".join(["as the server has it: " + (told or NOTHING), *([f"not told: {untold}"] if untold else [])])
+    )
+
+
+def _server_time(mean_s: float | None, requests: int | None) -> str | None:
+    """`requests` may be 0, and then there is no mean."""
+    if requests is None:
+        return None
+    return f"{NOTHING if mean_s is None else f'{mean_s * 1e3:,.2f} ms'} (mean of {requests:,})"
 
 
 def _own_error(calibration: Mapping[str, Any]) -> Text:

@@ -17,7 +17,7 @@ from bench_runner.errors import LoadFailed, RunCancelled, RunError, SpecError, T
 from bench_runner.load.contract import LoadOutcome, RunControl
 from bench_runner.load.outcome import describe_load
 from bench_runner.measure.cards import CardLog, card_notes, cards_of, describe_cards, describe_host, held_back
-from bench_runner.measure.counters import Movement, counters_moved
+from bench_runner.measure.counters import Movement, counters_moved, only_counters
 from bench_runner.measure.environment import describe, model_revision, network_path
 from bench_runner.measure.evidence import Evidence
 from bench_runner.measure.summary import RunFacts
@@ -156,7 +156,8 @@ def _measure(batch: Batch, notebook: Notebook, drawn: DrawnWorkload) -> LoadOutc
     with target.watch(spec.scrape_interval_s) as watch, watched, batch.send(drawn, salvage=broken) as outcome:
         watch.stop()
         watched.stop()
-        moved = counters_moved(before, _still_counters(target, had=bool(before)))
+        after = _still_counters(target, had=bool(before))
+        moved = counters_moved(before, after)
         control.stage = "decoding"
         for record, raw in batch.decode(drawn, outcome):
             notebook.keep(record, raw)
@@ -169,7 +170,7 @@ def _measure(batch: Batch, notebook: Notebook, drawn: DrawnWorkload) -> LoadOutc
         unsent = len(drawn.requests) - len(notebook.records)
         notebook.notes += window_notes(drawn.schedule, window, duration_s=spec.workload.duration_s, unsent=unsent)
     notebook.environment["load"] = describe_load(outcome)
-    _keep_telemetry(notebook, outcome, watch)
+    _keep_telemetry(notebook, outcome, watch, before, after)
     _keep_cards(notebook, outcome, cards)
     slowed = {str(card.index): held_back(readings) for card, readings in cards.cards}
     evidence = _evidence(batch, notebook, outcome, moved, watch)
@@ -279,8 +280,7 @@ def _still_counters(target: OpenTarget, *, had: bool = False) -> dict[str, float
     for _ in range(COUNTER_READS if counters or had else 0):
         sleep_s(COUNTER_PAUSE_S)
         again = target.counters()
-        totals = {name: value for name, value in counters.items() if name.endswith("_total")}
-        if counters and again and all(again.get(name) == value for name, value in totals.items()):
+        if counters and again and all(again.get(name) == value for name, value in only_counters(counters).items()):
             return again
         counters = again or counters
     return counters
@@ -307,10 +307,12 @@ def _keep_cards(notebook: Notebook, outcome: LoadOutcome, cards: CardLog) -> Non
     notebook.notes += [note for note in card_notes(cards, span) if note not in notebook.notes]
 
 
-def _keep_telemetry(notebook: Notebook, outcome: LoadOutcome, watch: Watch) -> None:
+def _keep_telemetry(
+    notebook: Notebook, outcome: LoadOutcome, watch: Watch, before: dict[str, float], after: dict[str, float]
+) -> None:
     """What the engine said of itself; its scrapes are traffic that is not the load's, so the reader is told."""
     window = outcome.window_start_ns, outcome.window_end_ns
-    notebook.telemetry = describe_telemetry(watch.readings, window)
+    notebook.telemetry = describe_telemetry(watch.readings, window, before, after)
     if watch.scrapes:
         told = f"the engine's own metrics were read {watch.scrapes} times beside the load"
         notebook.notes.append(f"{told}, until {watch.given_up}" if watch.given_up else told)

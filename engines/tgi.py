@@ -51,13 +51,16 @@ TGI = Engine(
         Endpoint.NATIVE: TGI_GENERATE,
     },
     fields=fields,
-    # Its counters have no `_total`; the token counts are the sums of histograms over requests.
+    # Its counters have no `_total`; the token counts are the sums of histograms over requests. It has no time to first
+    # token, no KV cache in use, no preemptions and no prefix cache's hits.
     metric_names={
         "requests_running": "tgi_batch_current_size",
         "requests_waiting": "tgi_queue_size",
         "prompt_tokens_total": "tgi_request_input_length_sum",
         "generation_tokens_total": "tgi_request_generated_tokens_sum",
         "requests_success_total": "tgi_request_success",
+        "queue_time_seconds_sum": "tgi_request_queue_duration_sum",
+        "queue_time_seconds_count": "tgi_request_queue_duration_count",
     },
     command=command,
     docs_url="https://huggingface.co/docs/text-generation-inference",

@@ -84,8 +84,8 @@ class RunResult:
     notes: tuple[str, ...] = ()
     #: the client's own error in this run, as `Calibration.describe` gives it; `None`: not calibrated, a note says why
     calibration: dict[str, Any] | None = None
-    #: the engine's own gauges and counters over the window, as `describe_telemetry` gives them, and below "cards" what
-    #: the driver said of its cards; `None`: neither is there
+    #: the engine's own gauges and counters over the window, before it and after it, its own TTFT and queue time, as
+    #: `describe_telemetry` gives them, and below "cards" what the driver said of its cards; `None`: neither is there
     telemetry: dict[str, Any] | None = None
     schema_version: int = SCHEMA_VERSION
 

@@ -30,6 +30,9 @@ _LATENCY_S = (
     40.0,
     80.0,
 )
+#: vLLM's own bounds, of the gaps between tokens and of the wait in the queue
+_BETWEEN_S = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0)
+_WAIT_S = (0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0)
 _TOKENS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, 10000.0, 20000.0)
 
 
@@ -72,19 +75,31 @@ class Exposition:
         self.rejected = 0
         self._finished = {"stop": 0, "length": 0, "abort": 0, "error": 0}
         self._ttft_s = Histogram(_LATENCY_S)
+        self._itl_s = Histogram(_BETWEEN_S)
+        self._queue_s = Histogram(_WAIT_S)
         self._e2e_s = Histogram(_LATENCY_S)
         self._tpot_s = Histogram(_LATENCY_S)
         self._prompt_tokens = Histogram(_TOKENS)
         self._generated_tokens = Histogram(_TOKENS)
 
+    def made_token(self, truth: TruthRecord, now_ns: int) -> None:
+        """The engine has one more token of an answer, just about to be sent; its moments are kept in the truth."""
+        if truth.last_made_ns is None:
+            truth.first_made_ns = now_ns
+            self._ttft_s.add((now_ns - truth.arrival_ns) / 1e9)
+        else:
+            self._itl_s.add((now_ns - truth.last_made_ns) / 1e9)
+        truth.last_made_ns = now_ns
+
     def finished(self, truth: TruthRecord) -> None:
         """One answer has ended."""
+        if truth.queued_ns is not None and truth.begun_ns is not None:
+            self._queue_s.add((truth.begun_ns - truth.queued_ns) / 1e9)
         reason = truth.finish_reason if truth.outcome in ("complete", "abort") else "error"
         self._finished[reason if reason in self._finished else "error"] += 1
         stamps = truth.token_ns
         if not stamps:
             return
-        self._ttft_s.add((stamps[0] - truth.arrival_ns) / 1e9)
         self._e2e_s.add((stamps[-1] - truth.arrival_ns) / 1e9)
         self._prompt_tokens.add(truth.prompt_tokens)
         self._generated_tokens.add(len(stamps))
@@ -122,6 +137,8 @@ class Exposition:
             )
         for name, histogram in (
             ("vllm:time_to_first_token_seconds", self._ttft_s),
+            ("vllm:inter_token_latency_seconds", self._itl_s),
+            ("vllm:request_queue_time_seconds", self._queue_s),
             ("vllm:request_time_per_output_token_seconds", self._tpot_s),
             ("vllm:e2e_request_latency_seconds", self._e2e_s),
             ("vllm:request_prompt_tokens", self._prompt_tokens),
@@ -148,6 +165,7 @@ class Exposition:
             lines += [f"# TYPE {name} {kind}", f"{name} {value}"]
         for name, histogram in (
             ("tgi_request_duration", self._e2e_s),
+            ("tgi_request_queue_duration", self._queue_s),
             ("tgi_request_mean_time_per_token_duration", self._tpot_s),
             ("tgi_request_input_length", self._prompt_tokens),
             ("tgi_request_generated_tokens", self._generated_tokens),

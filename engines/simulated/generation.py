@@ -63,7 +63,6 @@ class Generation:
         "_ready",
         "_sent",
         "_stall",
-        "_started_ns",
         "_writer",
         "ask",
         "connection",
@@ -95,7 +94,6 @@ class Generation:
         #: tokens that came out of the scheduler, and those that went to the socket
         self._ready = 0
         self._sent = 0
-        self._started_ns = 0
         #: the answer has ended, one way or another
         self.over = False
 
@@ -119,8 +117,6 @@ class Generation:
 
     def advance(self) -> None:
         """One more token is there."""
-        if self._ready == 0:
-            self._started_ns = monotonic_ns()
         self._ready += 1
         if self._head_sent:
             self._flush()
@@ -185,8 +181,9 @@ class Generation:
 
     def _send_whole(self, count: int, finish: str | None, *, cut: bool = False) -> None:
         now_ns = monotonic_ns()
-        queue_s = max(0, self._started_ns - self.truth.arrival_ns) / 1e9
-        body, headers = self._writer.whole(count, finish, Timing(queue_s, (now_ns - self._started_ns) / 1e9))
+        begun_ns = self.truth.begun_ns or now_ns
+        queue_s = max(0, begun_ns - self.truth.arrival_ns) / 1e9
+        body, headers = self._writer.whole(count, finish, Timing(queue_s, (now_ns - begun_ns) / 1e9))
         data = whole_response(200, body, headers)
         if cut:
             data = data[: len(data) - len(body) // 2 - 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterable
 from dataclasses import replace
 
 from pydantic import ValidationError
@@ -65,7 +66,7 @@ class Server:
         self._exposition = Exposition(profile.engine, self._wire.model, self._scheduler, self._cache)
         self._plain = Plain(options, self._wire, self._truth, self._faults, self._exposition)
         self._loop = Loop()
-        self._steps = StepClock(self._scheduler, self._loop, options.speed, self._on_tokens)
+        self._steps = StepClock(self._scheduler, self._loop, options.speed, self._on_prompts, self._on_tokens)
         self._clock = KernelClock()
         self._connections: set[Connection] = set()
         self._active: set[Generation] = set()
@@ -329,14 +330,24 @@ class Server:
 
     def _enqueue(self, generation: Generation) -> None:
         if not generation.over:
+            generation.truth.queued_ns = monotonic_ns()
             self._steps.enqueue(generation.sequence)
 
     # tokens
 
-    def _on_tokens(self, gave: list[Sequence]) -> None:
+    def _on_prompts(self, sequences: Iterable[Sequence], now_ns: int) -> None:
+        for sequence in sequences:
+            generation = sequence.owner
+            assert isinstance(generation, Generation)
+            # a later part of the prompt, or its second time after a preemption, is no longer the queue's
+            if generation.truth.begun_ns is None:
+                generation.truth.begun_ns = now_ns
+
+    def _on_tokens(self, gave: list[Sequence], now_ns: int) -> None:
         for sequence in gave:
             generation = sequence.owner
             assert isinstance(generation, Generation)
+            self._exposition.made_token(generation.truth, now_ns)
             if self._cache is not None and sequence.generated == 1:
                 self._cache.insert(generation.ask.prompt)
             generation.advance()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from engines.clock import monotonic_ns
 from engines.simulated.loop import Loop
@@ -13,14 +13,22 @@ _CATCH_UP_NS = 250_000_000
 
 
 class StepClock:
-    """Sequences in with `enqueue`, those that gave a token out through `on_tokens`."""
+    """Sequences in with `enqueue`; those whose prompt a step works on out through `on_prompts` as it begins, those
+    that gave a token through `on_tokens` as it ends, each with the moment.
+    """
 
     def __init__(
-        self, scheduler: Scheduler, loop: Loop, speed: float, on_tokens: Callable[[list[Sequence]], None]
+        self,
+        scheduler: Scheduler,
+        loop: Loop,
+        speed: float,
+        on_prompts: Callable[[Iterable[Sequence], int], None],
+        on_tokens: Callable[[list[Sequence], int], None],
     ) -> None:
         self._scheduler = scheduler
         self._loop = loop
         self._ns_per_s = 1e9 / speed
+        self._on_prompts = on_prompts
         self._on_tokens = on_tokens
         self._due_ns = 0
         self._awake = False
@@ -52,10 +60,12 @@ class StepClock:
             self._awake = False
             return
         now_ns = monotonic_ns()
+        if step.chunks:
+            self._on_prompts((sequence for sequence, _ in step.chunks), now_ns)
         begin_ns = now_ns if now_ns - self._due_ns > _CATCH_UP_NS else self._due_ns
         self._due_ns = begin_ns + int(step.duration_s * self._ns_per_s)
         self._loop.call_at(self._due_ns, self._end)
 
     def _end(self) -> None:
-        self._on_tokens(self._scheduler.end_step())
+        self._on_tokens(self._scheduler.end_step(), monotonic_ns())
         self._loop.call_soon(self._begin)

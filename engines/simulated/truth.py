@@ -30,6 +30,12 @@ class TruthRecord:
     max_tokens: int
     #: tokens the model meant to say; less than `max_tokens` where it stopped by itself
     planned_tokens: int
+    #: it entered the scheduler's queue, and the first step that worked on it began; `None`: not yet
+    queued_ns: int | None = None
+    begun_ns: int | None = None
+    #: ends of the steps that gave its first and its newest token; that token's send comes after it
+    first_made_ns: int | None = None
+    last_made_ns: int | None = None
     #: one a generated token (of an answer that does not stream: one send for all)
     token_ns: array[int] = field(default_factory=lambda: array("q"))
     end_ns: int | None = None

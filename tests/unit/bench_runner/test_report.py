@@ -140,3 +140,30 @@ def test_the_client_s_own_error_stands_below_the_figures() -> None:
     assert "spread below the client's own error, so not claimed: tpot_s" in text
     assert "median below" not in text
     assert "own error" not in to_text(make_result())
+
+
+def test_the_servers_own_figures_stand_beside_the_clients() -> None:
+    result = make_result()
+    assert "as the server has it" not in to_text(result)
+    server = {"ttft_mean_s": 0.0123456, "ttft_requests": 100, "queue_mean_s": 0.00021, "queue_requests": 100}
+    server |= {"kv_cache_usage_mean_ratio": 0.125, "kv_cache_usage_max_ratio": 0.2}
+    server |= {"prefix_cache_queried_tokens": 12800, "prefix_cache_hit_tokens": 0, "preemptions": 2}
+    text = to_text(result | {"telemetry": {"server": server}})
+    assert (
+        "as the server has it: time to first token 12.35 ms (mean of 100), queue time 0.21 ms (mean of 100), KV cache "
+        "12.5% full on average and 20.0% at most, prefix cache had 0 of the 12,800 tokens looked up, preemptions 2"
+    ) in " ".join(text.split())
+
+
+def test_what_the_server_does_not_tell_is_named_and_no_0() -> None:
+    names = ["ttft_mean_s", "ttft_requests", "kv_cache_usage_mean_ratio", "kv_cache_usage_max_ratio"]
+    names += ["prefix_cache_queried_tokens", "prefix_cache_hit_tokens", "preemptions"]
+    server = dict.fromkeys(names) | {"queue_mean_s": 0.5, "queue_requests": 3}
+    text = " ".join(to_text(make_result() | {"telemetry": {"server": server}}).split())
+    assert "as the server has it: queue time 500.00 ms (mean of 3); not told: time to first token, KV cache, " in text
+    assert "not told: time to first token, KV cache, prefix cache, preemptions" in text
+    server |= {"queue_mean_s": None, "queue_requests": 0}
+    assert "as the server has it: queue time – (mean of 0);" in to_text(
+        make_result() | {"telemetry": {"server": server}}
+    )
+    assert "as the server" not in to_text(make_result() | {"telemetry": {"cards": {}}})

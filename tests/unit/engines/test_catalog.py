@@ -25,6 +25,10 @@ CANONICAL = {
     "prompt_tokens_total",
     "generation_tokens_total",
     "requests_success_total",
+    "time_to_first_token_seconds_sum",
+    "time_to_first_token_seconds_count",
+    "queue_time_seconds_sum",
+    "queue_time_seconds_count",
     "process_start_time_seconds",
 }
 
@@ -204,7 +208,7 @@ def test_vllms_metric_names_are_those_it_serves() -> None:
     names = set(ENGINES["vllm"].metric_names.values())
     assert names <= served
     later = (RECORDINGS / "vllm-0.33.0-metrics.txt").read_text()
-    assert all(f'"{n.removesuffix("_total")}"' in later for n in names if n.startswith("vllm:"))
+    assert all(f'"{re.sub("_(total|sum|count)$", "", n)}"' in later for n in names if n.startswith("vllm:"))
     assert set(ENGINES["vllm"].metric_names) == CANONICAL
 
 

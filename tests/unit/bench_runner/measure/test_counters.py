@@ -35,11 +35,13 @@ def test_a_scrape_that_gave_nothing_says_nothing() -> None:
         AFTER | {"process_start_time_seconds": 9.0},
         AFTER | {"prompt_tokens_total": 28.0},
         {"prompt_tokens_total": 228.0, "process_start_time_seconds": 5.0},
+        AFTER | {"queue_time_seconds_sum": 0.5},
     ],
-    ids=["started anew", "went back", "is gone"],
+    ids=["started anew", "went back", "is gone", "a sum went back"],
 )
 def test_an_engine_that_was_started_again(after: dict[str, float]) -> None:
-    assert counters_moved(BEFORE, after) == Movement(restarted=True)
+    before = BEFORE | {"queue_time_seconds_sum": 0.75} if "queue_time_seconds_sum" in after else BEFORE
+    assert counters_moved(before, after) == Movement(restarted=True)
 
 
 def test_gauges_may_fall() -> None:
