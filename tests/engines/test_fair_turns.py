@@ -6,11 +6,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from services.store.database import Database
 from tests.acceptance.test_fair_turns import at_work, await_engine, statuses
-from tests.acceptance.test_kill import ROOT, WORKLOAD, site, unfinished
+from tests.acceptance.test_kill import ROOT, WORKLOAD, Site, site, unfinished
 from tests.engines.conftest import ENVIRONMENTS, VARIABLES
 from tests.fakes.card import Card, one_card
 from tests.fakes.service import await_true
@@ -60,3 +61,35 @@ def test_four_engines_take_twelve_turns_and_a_killed_worker_s_engine_is_gone_bef
             assert statuses(running, running.jobs[0]) == ["completed"] * 12, running.tell()
     assert 12 < len(card.seen) <= 14, "what was killed is carried out again, with an engine of its own"
     assert {name for name, _ in card.seen} == {*REAL, *SIMULATED}
+
+
+def is_measuring(running: Site, job: str) -> bool:
+    runs = (
+        httpx.get(f"http://127.0.0.1:{running.port}/v1/jobs/{job}", trust_env=False, timeout=30.0)
+        .raise_for_status()
+        .json()["runs"]
+    )
+    return any((run["progress"] or {}).get("stage") == "measuring" for run in runs if run["status"] == "running")
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_cancel_in_mid_run_leaves_the_card_of_a_real_engine_to_the_next(
+    database: Database, database_url: str, tmp_path: Path, models: dict[str, Path]
+) -> None:
+    with one_card(tmp_path) as card:
+        place(card)
+        real, simulated = targets(card, models["qwen2"])[:2]
+        with site(database, database_url, tmp_path, "api", "w1") as running:
+            running.submit([real], workloads=[WORKLOAD | {"requests": 5000}], repeats=2, calibration=False)
+            cancelled = running.jobs[0]
+            await_true(lambda: is_measuring(running, cancelled), PATIENCE_S, running.tell)
+            assert len(card.alive()) == 1
+            httpx.post(
+                f"http://127.0.0.1:{running.port}/v1/jobs/{cancelled}/cancel", trust_env=False, timeout=30.0
+            ).raise_for_status()
+            running.submit([simulated], calibration=False)
+            await_true(lambda: unfinished(database) == 0, PATIENCE_S, running.tell)
+            assert statuses(running, cancelled) == ["cancelled"] * 2, running.tell()
+            assert statuses(running, running.jobs[1]) == ["completed"], running.tell()
+            assert card.alive() == set()
+    assert [name for name, _ in card.seen] == ["mlx", "vllm"], "what was cancelled while it waited was never started"
