@@ -19,7 +19,8 @@ from typing import Any
 
 from engines.clock import utc_now
 from engines.contract import Engine
-from engines.errors import EngineError, LaunchFailed, TargetRefused, TargetUnavailable
+from engines.errors import EngineError, LaunchFailed, RequestNotPossible, TargetRefused, TargetUnavailable
+from engines.launch.ready import says_no
 from engines.launch.server import Server, bring_up
 from engines.site import Site
 from engines.spec import TargetSpec
@@ -79,6 +80,8 @@ class HeldServer:
     ) -> Iterator[Server]:
         """The server, for as long as it takes to see that it generates; it is stopped where it does not.
 
+        One that has generated, and says no to what this workload asks of it, stays up for the others of its start.
+
         Raises:
             EngineError: it could not be started, now or before; another workload may ask what it can do.
         """
@@ -92,7 +95,8 @@ class HeldServer:
             final = not self.opened and spec.reach.kind != "attached"
             if final and isinstance(error, LaunchFailed | TargetRefused | TargetUnavailable):
                 self.failures[asked] = error
-            self.close()
+            if not (self.opened and _is_refusal(error)):
+                self.close()
             raise
         self.opened += 1
 
@@ -119,3 +123,8 @@ class HeldServer:
         self._asked = (spec, overlay)
         self.server = bring_up(spec, site, engine, overlay, should_stop, self._stack)
         return self.server
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """It is about the request, and the server is as well as it was."""
+    return isinstance(error, RequestNotPossible) or (isinstance(error, TargetUnavailable) and says_no(error))

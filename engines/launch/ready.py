@@ -87,7 +87,7 @@ def await_generation(
             except TargetUnavailable as error:
                 if last is None or _telling(error) >= _telling(last):
                     last = error
-                refusals += _says_no(error)
+                refusals += says_no(error)
             except OpeningStopped:
                 continue
             else:
@@ -107,7 +107,7 @@ def _telling(error: TargetUnavailable) -> int:
     return 1 if failure.status == 404 or failure.kind is FailureKind.TIMEOUT else 2
 
 
-def _says_no(error: TargetUnavailable) -> bool:
+def says_no(error: TargetUnavailable) -> bool:
     """The server answered, and the answer is about the request, not about the server's state."""
     status = error.failure.status if error.failure is not None else None
     return status is not None and 300 <= status < 500 and status not in (408, 425, 429)

@@ -93,7 +93,7 @@ def serve(asked: argparse.Namespace) -> None:
                 self.answer(404, b'{"error":{"message":"The model does not exist.","code":404}}')
             elif "wants-no-grammar" in asked.behaviour and "guided_grammar" in body:
                 self.answer(400, b'{"error":{"message":"no grammar here","code":400}}')
-            elif "breaks-later" in asked.behaviour and generations[0] > 2:
+            elif "breaks-later" in asked.behaviour and generations[0] > 1:
                 self.answer(500, b'{"error":"CUDA error"}')
             elif "refuses" in asked.behaviour:
                 self.answer(400, b'{"error":{"message":"no chat template","code":400}}')

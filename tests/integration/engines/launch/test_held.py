@@ -117,6 +117,30 @@ def test_one_that_cannot_be_started_is_tried_once_for_each_set_of_fields(tmp_pat
         assert len(list((site.state_dir / "launches").glob("*.log"))) == 2, "each is tried once"
 
 
+def test_fields_that_a_running_engine_refuses_do_not_stop_it(tmp_path: Path) -> None:
+    site = Site(tmp_path / "state")
+    with HeldServer() as held:
+        with open_target(spec("wants-no-grammar"), site, held=held):
+            pid, start = pid_of(held), told(held)
+        for _ in range(2):
+            refused = open_target(spec("wants-no-grammar"), site, held=held, extra={"guided_grammar": "x"})
+            with pytest.raises(TargetUnavailable, match="no grammar here"), refused:
+                pass
+        with open_target(spec("wants-no-grammar"), site, held=held):
+            assert (pid_of(held), told(held)) == (pid, start | {"burst": 1}), "it is the same start"
+    assert held.failures == {}
+
+
+def test_one_that_fails_when_it_is_asked_again_is_stopped(tmp_path: Path) -> None:
+    site = Site(tmp_path / "state")
+    with HeldServer() as held:
+        with open_target(spec("breaks-later"), site, held=held):
+            pid = pid_of(held)
+        with pytest.raises(TargetUnavailable), open_target(spec("breaks-later"), site, held=held):
+            pass
+        assert (held.server, started_at(pid)) == (None, None)
+
+
 def test_a_start_that_was_called_off_is_no_failure_and_leaves_nothing(tmp_path: Path) -> None:
     site = Site(tmp_path / "state")
     with HeldServer() as held:
