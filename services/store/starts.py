@@ -34,6 +34,9 @@ def another_waits(database: Database, claimed: ClaimedRun) -> bool:
 def pass_on(connection: Connection, claimed: ClaimedRun, lease_s: float) -> ClaimedRun:
     """Take up the next run of its start, with everything that this one holds.
 
+    One whose row somebody else holds just now is passed over: it is being cancelled, most likely, and the card must not
+    wait for that. Should that be given up, the run is carried out later, in a start of its own; it is not lost.
+
     Raises:
         StartOver: none waits, this one is no longer ours, or its lease has lapsed: its engine may be down by now. The
             transaction must be given up.
