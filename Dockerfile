@@ -1,11 +1,13 @@
 # One image for migrate, api, worker, models and the simulated engines: the lock decides what is in it.
+# --build-arg LOCK=requirements-otel.lock: with OpenTelemetry too, for traces.
 FROM python:3.12.12-slim-bookworm AS build
 WORKDIR /src
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 # Without pip of its own: nothing is installed in the image that runs.
 RUN python -m venv --without-pip /venv
-COPY requirements.lock ./
-RUN pip --python /venv/bin/python install --no-compile --require-hashes -r requirements.lock
+ARG LOCK=requirements.lock
+COPY ${LOCK} ./
+RUN pip --python /venv/bin/python install --no-compile --require-hashes -r ${LOCK}
 COPY pyproject.toml README.md LICENSE ./
 COPY engines engines
 COPY bench_runner bench_runner

@@ -287,7 +287,8 @@ def _still_counters(target: OpenTarget, *, had: bool = False) -> dict[str, float
 
 
 def _cards(spec: RunSpec, target: OpenTarget) -> tuple[int, ...] | None:
-    return cards_of(spec.target, network_path(target.origin.address), simulated=target.facts.simulated)
+    path = "same host" if target.is_here else network_path(target.origin.address)
+    return cards_of(spec.target, path, simulated=target.facts.simulated)
 
 
 def _watch_cards(spec: RunSpec, target: OpenTarget, interval_s: float | None) -> CardWatch:

@@ -38,6 +38,13 @@ class Site:
     docker_url: str | None = None
     #: names of the containers that may be started
     containers: tuple[str, ...] = ()
+    #: a `tcp://` Docker Engine is this host's own all the same
+    docker_is_local: bool = False
+
+    @property
+    def starts_containers_here(self) -> bool:
+        """What its Docker Engine starts runs on this host, and may have its cards."""
+        return self.docker_is_local or (self.docker_url or "").startswith("unix://")
 
 
 def bearer_token(reach: Attached, site: Site) -> str | None:

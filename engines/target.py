@@ -45,6 +45,8 @@ class OpenTarget:
     model: str
     facts: ServerFacts
     _client: ControlClient = field(repr=False)
+    #: it was started on this host, whatever its network makes of the way there
+    is_here: bool
     _process: LaunchedProcess | LaunchedContainer | None = field(repr=False)
     _secrets: tuple[str, ...] = field(repr=False)
 
@@ -174,6 +176,7 @@ def open_target(
             dialect=dialect,
             model=model,
             facts=facts,
+            is_here=spec.reach.kind == "process" or (spec.reach.kind == "container" and site.starts_containers_here),
             _client=client,
             _process=server.process,
             _secrets=server.secrets,

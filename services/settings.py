@@ -30,6 +30,8 @@ class Settings(BaseSettings):
 
     #: `sqlite:///path` (embedded, the default) or `postgresql://user:password@host:5432/name`
     database_url: Annotated[SecretStr, Field(min_length=1)] = SecretStr("sqlite:///enginebench-data/enginebench.sqlite")
+    #: longest wait for one answer of Postgres, s: the API says then that it is away. A worker waits four times as long
+    database_timeout_s: Annotated[float, Field(ge=1, le=3600)] = 15.0
     #: what the worker keeps between lives: results the database has not taken yet, engines it launched. One worker each
     state_dir: Path = Path("enginebench-data/worker")
 
@@ -53,6 +55,8 @@ class Settings(BaseSettings):
     allow_launch: bool = False
     #: the Docker Engine whose containers targets may name, `unix:///path` or `tcp://host:port`; none: no containers
     docker_url: Annotated[str, Field(pattern=r"^(unix:///|tcp://).+")] | None = None
+    #: a tcp:// Docker Engine is this host's own, behind a proxy: the cards of its containers are those of this host
+    docker_is_local: bool = False
     #: names of the containers that may be started, comma-separated
     containers: Annotated[tuple[str, ...], NoDecode] = ()
     #: datasets and tokenizers that jobs name are read from below this folder only; none: jobs name no files

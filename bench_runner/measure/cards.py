@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from engines.cards.reading import CardFacts, CardReading, HostCards
-from engines.spec import Container, Launched, TargetSpec, card_numbers
+from engines.spec import Launched, TargetSpec, card_numbers
 
 #: Below it a card's samples are too coarse for its energy: it averages its power over up to a second, and its counter
 #: moves some ten times a second.
@@ -35,15 +35,14 @@ def cards_of(target: TargetSpec, path: str | None, *, simulated: bool) -> tuple[
 
     Args:
         target: whose cards.
-        path: the way to it, as `network_path` has it. A container that is started for a run is on this host, whatever
-            its network makes of the way.
+        path: the way to it, as `network_path` has it; "same host" too where it was started on this host and its
+            container's network makes something else of the way.
         simulated: it has no card, whatever this host has.
 
     Returns:
         (): it is on this host, and does not say which are its own; `None`: it is not, or has none.
     """
-    here = path in ("loopback", "same host") or isinstance(target.reach, Container)
-    if simulated or not here:
+    if simulated or path not in ("loopback", "same host"):
         return None
     stated = card_numbers(target)
     if len(stated) != target.gpus:

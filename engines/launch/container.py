@@ -85,7 +85,7 @@ class LaunchedContainer:
 
     @property
     def info(self) -> dict[str, Any]:
-        """What it was made of, for the Environment."""
+        """What it was made of, for the Environment; `image_digest` is Docker's id of the image, not a registry's."""
         return {"container": self.name, "image": self.state.image, "image_digest": self.state.image_id}
 
 

@@ -46,7 +46,8 @@ class ContainerState:
     started_s: int | None
     #: as whoever created it names it, tag included
     image: str
-    #: digest, "sha256:…"
+    #: Docker's id of the image, "sha256:…": the digest of its configuration (with the containerd image store, of its
+    #: manifest), by which one host knows it; not what a registry calls its digest
     image_id: str
     #: arguments after the image's own entry point
     command: tuple[str, ...]

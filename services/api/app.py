@@ -42,7 +42,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        database = open_database(settings.database_url.get_secret_value())
+        database = open_database(settings.database_url.get_secret_value(), timeout_s=settings.database_timeout_s)
         app.state.database = keyring.database = database
         app.state.traces = traces = open_traces("api")
         with suppress(Unavailable):

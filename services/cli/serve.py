@@ -78,7 +78,7 @@ def _check_keys(settings: Settings) -> None:
     from services.domain.errors import Unavailable
     from services.store.database import close, open_database
 
-    database = open_database(settings.database_url.get_secret_value())
+    database = open_database(settings.database_url.get_secret_value(), timeout_s=settings.database_timeout_s)
     try:
         # Without its database it starts all the same, and lets nobody in before that is back.
         with suppress(Unavailable):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +22,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from engines.clock import sleep_s
 from services.domain.errors import BadInput, Problem, Unavailable
+from services.store.patience import PatientConnection, connect_arguments
 
 #: Longest wait for SQLite's one writer.
 BUSY_TIMEOUT_S = 30.0
@@ -75,8 +76,13 @@ class Database:
         return sqlite.insert(table) if self.dialect == "sqlite" else postgresql.insert(table)
 
 
-def open_database(url: str) -> Database:
+def open_database(url: str, *, timeout_s: float | None = None) -> Database:
     """Open `sqlite:///path` or `postgresql://…`; nothing is asked of the server yet.
+
+    Args:
+        url: where it is.
+        timeout_s: longest wait for one answer of Postgres; `None`: as long as it takes, for migrations, backups and
+            what else may be long.
 
     Raises:
         BadInput: the URL is neither.
@@ -103,8 +109,9 @@ def open_database(url: str) -> Database:
                 pool_pre_ping=True,
                 pool_size=POOL_SIZE,
                 pool_timeout=POOL_TIMEOUT_S,
-                connect_args={"connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5},
+                connect_args=connect_arguments(parsed, timeout_s),
             )
+            event.listen(engine, "do_connect", _connector(timeout_s))
         case "sqlite":
             raise BadInput(Problem("database_url", "a database in memory cannot be shared between processes", mend))
         case other:
@@ -194,6 +201,15 @@ def _is_outage(error: BaseException | None) -> bool:
             # class 54: a row or an index entry too large
             return not (error.sqlstate or "").startswith("54")
     return True
+
+
+def _connector(timeout_s: float | None) -> Callable[..., PatientConnection]:
+    def connect(_dialect: object, _record: object, words: list[Any], given: dict[str, Any]) -> PatientConnection:
+        connection = PatientConnection.connect(*words, **given)
+        connection.timeout_s = timeout_s
+        return connection
+
+    return connect
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:

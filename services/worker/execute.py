@@ -24,6 +24,7 @@ from services.store.rows import ClaimedRun, Fence
 from services.store.starts import StartOver, another_waits
 from services.telemetry.traces import Traces
 from services.worker.guard import down_with_its_lease, stop_engine
+from services.worker.heart import Heart
 from services.worker.keeper import LeaseKeeper
 from services.worker.spool import SpooledResult, write_result
 from services.worker.tracing import trace_run
@@ -55,6 +56,8 @@ class Workplace:
     drain_s: float
     #: set: the worker is to end
     stop: threading.Event
+    #: tells whoever looks from outside that the worker gets on
+    heart: Heart
     #: `None`: nobody wants them
     traces: Traces | None = None
 
@@ -79,14 +82,15 @@ def carry_out(
     about = {"run_id": claimed.run_id, "attempt": claimed.attempt}
     log.info("run started", extra=about)
     with ExitStack() as guarded:
-        with LeaseKeeper(place.database, claimed, control, place.lease_s, place.stop, place.drain_s) as keeper:
+        keeping = LeaseKeeper(place.database, claimed, control, place.lease_s, place.stop, place.drain_s, place.heart)
+        with keeping as keeper:
             outcome = _run(place, claimed, control, held)
             guarded.enter_context(down_with_its_lease(held, control))
             result = outcome.result.to_json()
             if result["outcome"] == "cancelled" and not keeper.cancel_requested:
                 # nobody wanted it stopped: the worker ends, or its lease lapsed while the database was away
                 stop_engine(held)
-                given_back = _insist(lambda: release(place.database, claimed), place.stop)
+                given_back = _insist(place, lambda: release(place.database, claimed))
                 log.info("run given back", extra={**about, "queued_again": bool(given_back)})
                 return None
             waiting = _spool(place, claimed, result, outcome.record_rows)
@@ -138,9 +142,9 @@ def _go_on(
         return None
 
 
-def deliver(database: Database, waiting: SpooledResult, stop: threading.Event) -> bool:
+def deliver(place: Workplace, waiting: SpooledResult) -> bool:
     """Give a result on disk to the database; False where that has to wait for the worker's next life."""
-    return _give(database, waiting, waiting.result, waiting.records, stop, waiting)
+    return _give(place, waiting, waiting.result, waiting.records, waiting)
 
 
 def _run(place: Workplace, claimed: ClaimedRun, control: RunControl, held: HeldServer | None) -> RunOutcome:
@@ -183,26 +187,25 @@ def _hand_in(
     waiting: SpooledResult | None,
 ) -> None:
     if waiting is None:
-        _give(place.database, claimed, result, rows, place.stop, None)
+        _give(place, claimed, result, rows, None)
         return
-    deliver(place.database, waiting, place.stop)
+    deliver(place, waiting)
 
 
 def _give(
-    database: Database,
+    place: Workplace,
     fence: Fence,
     result: Mapping[str, Any],
     rows: Callable[[], Iterable[Mapping[str, Any]]],
-    stop: threading.Event,
     waiting: SpooledResult | None,
 ) -> bool:
     try:
-        taken = _insist(lambda: finish(database, fence, result, rows()), stop)
+        taken = _insist(place, lambda: finish(place.database, fence, result, rows()))
     except Exception as error:
         # a result that no database takes must not be tried for ever: the run ends as failed, the file is kept
         log.exception("result refused", extra={"run_id": fence.run_id})
         reason = f"internal error: its result could not be kept: {type(error).__name__}"
-        taken = _insist(lambda: finish(database, fence, _stand_in(result, reason), ()), stop)
+        taken = _insist(place, lambda: finish(place.database, fence, _stand_in(result, reason), ()))
         if taken is not None and waiting is not None:
             waiting.set_aside()
         return taken is not None
@@ -216,7 +219,7 @@ def _give(
     return True
 
 
-def _insist(act: Callable[[], bool], stop: threading.Event) -> bool | None:
+def _insist(place: Workplace, act: Callable[[], bool]) -> bool | None:
     """Do it, again and again while the database is away; `None`: the worker ends before it came back."""
     pause_s = FIRST_PAUSE_S
     while True:
@@ -224,7 +227,8 @@ def _insist(act: Callable[[], bool], stop: threading.Event) -> bool | None:
             return act()
         except Unavailable as error:
             log.warning("database away", extra={"reason": str(error), "pause_s": pause_s})
-        if stop.wait(pause_s):
+        place.heart.beat()
+        if place.stop.wait(pause_s):
             return None
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 

@@ -15,6 +15,7 @@ from services.store.database import Database
 from services.store.queue import renew
 from services.store.rows import ClaimedRun
 from services.telemetry.logs import carried
+from services.worker.heart import Heart, longest_s
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,8 @@ class LeaseKeeper:
     stop: threading.Event
     #: how long the run may go on after that
     drain_s: float
+    #: told of each renewal, until the run has taken longer than its limits allow
+    heart: Heart
     #: the run or a resource of it was taken over
     lost: bool = False
     #: a person asked for the run's end
@@ -62,7 +65,10 @@ class LeaseKeeper:
 
     def _keep(self) -> None:
         pause_s = min(self.lease_s / 3, PROGRESS_EVERY_S)
+        overdue_ns = monotonic_ns() + int(longest_s(self.claimed.run_spec) * 1e9)
         while not self._done.wait(pause_s):
+            if monotonic_ns() < overdue_ns:
+                self.heart.beat()
             self._watch_for_the_end()
             if self.lost:
                 continue

@@ -33,6 +33,7 @@ from services.store.rows import ClaimedRun, WorkerHost
 from services.telemetry.logs import about_run, in_work
 from services.telemetry.traces import open_traces
 from services.worker.execute import LONGEST_PAUSE_S, Runner, Workplace, carry_out, deliver
+from services.worker.heart import Heart
 from services.worker.retention import Housekeeping
 from services.worker.spool import waiting_results
 
@@ -40,6 +41,10 @@ log = logging.getLogger(__name__)
 
 #: Between two signs of life.
 BEAT_EVERY_S = 5.0
+#: A worker has results to hand in and nobody waiting, so it bears with a slow database so many times as long.
+PATIENCE = 4.0
+#: Longest wait for an answer to a step of housekeeping: it may have much to read.
+HOUSEKEEPING_S = 600.0
 #: Between two looks at a state folder that another worker holds.
 LOCK_PAUSE_S = 0.2
 
@@ -62,7 +67,8 @@ def run_worker(settings: Settings, stop: threading.Event, run: Runner | None = N
         run: what carries out a run; `None`: the runner.
     """
     settings.state_dir.mkdir(parents=True, exist_ok=True)
-    database = open_database(settings.database_url.get_secret_value())
+    url, timeout_s = settings.database_url.get_secret_value(), PATIENCE * settings.database_timeout_s
+    database = open_database(url, timeout_s=timeout_s)
     traces = open_traces("worker")
     place = Workplace(
         database=database,
@@ -72,18 +78,34 @@ def run_worker(settings: Settings, stop: threading.Event, run: Runner | None = N
         lease_s=settings.lease_s,
         drain_s=settings.drain_s,
         stop=stop,
+        heart=Heart(settings.state_dir),
         traces=traces,
     )
     try:
         with _alone_in(settings.state_dir, stop) as alone:
             if alone:
+                place.heart.beat()
                 _clean_up(settings.state_dir)
-                with _Pulse(database, settings.worker_id, settings.state_dir) as pulse:
-                    _claim_and_run(place, settings, pulse)
+                with (
+                    _Pulse(database, settings.worker_id, settings.state_dir) as pulse,
+                    _keeping_house(settings) as house,
+                ):
+                    _claim_and_run(place, settings, pulse, house)
     finally:
         close(database)
         if traces is not None:
             traces.close()
+
+
+@contextmanager
+def _keeping_house(settings: Settings) -> Iterator[Housekeeping]:
+    """With connections of its own, whose steps may take long."""
+    keep = None if settings.retention_days is None else timedelta(days=settings.retention_days)
+    database = open_database(settings.database_url.get_secret_value(), timeout_s=HOUSEKEEPING_S)
+    try:
+        yield Housekeeping(database, keep)
+    finally:
+        close(database)
 
 
 def _runner() -> Runner:
@@ -104,21 +126,21 @@ def site_of(settings: Settings) -> Site:
         allow_launch=settings.allow_launch,
         docker_url=settings.docker_url,
         containers=settings.containers,
+        docker_is_local=settings.docker_is_local,
     )
 
 
-def _claim_and_run(place: Workplace, settings: Settings, pulse: _Pulse) -> None:
+def _claim_and_run(place: Workplace, settings: Settings, pulse: _Pulse, house: Housekeeping) -> None:
     pause_s = settings.poll_s
-    keep = None if settings.retention_days is None else timedelta(days=settings.retention_days)
-    house = Housekeeping(place.database, keep)
     log.info("worker started", extra={"worker": settings.worker_id})
     while not place.stop.is_set():
+        place.heart.beat()
         before_ns = monotonic_ns()
         try:
             ping(place.database)
             for waiting in waiting_results(place.results):
                 with in_work(**about_run(waiting.run_id, attempt=waiting.attempt)):
-                    deliver(place.database, waiting, place.stop)
+                    deliver(place, waiting)
             house.step()
             before_ns = monotonic_ns()
             claimed = claim(place.database, settings.worker_id, settings.lease_s)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,33 @@ def assert_says_that_the_database_is_away(service: Service, job_id: str, body: d
     assert all("does not answer" in answer.text for answer in refused)
     assert service.client.get("/healthz").status_code == 200
     assert "enginebench_store_up 0.0" in service.client.get("/metrics").text
+
+
+def test_a_postgres_that_hangs_is_told_in_time_and_loses_no_run(tmp_path: Path) -> None:
+    with mortal_postgres() as postgres, simulated_engine("vllm-mistral-7b") as server:
+        url = postgres.server.create_database()
+        settings = {"ENGINEBENCH_DATABASE_TIMEOUT_S": "4"}
+        with running_service(url, tmp_path / "state", settings=settings) as service:
+            job_id = service.submit(targets=[target(server)], workloads=[WORKLOAD], calibration=False)
+            await_true(lambda: len(load_of(server)) > 2, PATIENCE_S, service.log_tail)
+            postgres.freeze()
+            sent = len(load_of(server))
+            paths = (f"/v1/jobs/{job_id}", "/v1/runs", "/readyz")
+            with ThreadPoolExecutor(len(paths)) as clients:
+                # Each within the client's own patience of 30 s; without a limit they would never come.
+                refused = list(clients.map(service.client.get, paths))
+            assert [answer.status_code for answer in refused] == [503] * len(paths), [each.text for each in refused]
+            assert all(int(answer.headers["Retry-After"]) > 0 for answer in refused)
+            assert service.client.get("/healthz").status_code == 200
+            await_true(lambda: len(load_of(server)) > sent, PATIENCE_S, service.log_tail)
+            postgres.thaw()
+            await_true(answers_again(service, "/readyz"), PATIENCE_S, service.log_tail)
+            job = service.await_job(job_id)
+        assert [run["status"] for run in job["runs"]] == ["completed"]
+        assert len(load_of(server)) == WORKLOAD["requests"], "nothing was sent twice"
+        database = open_database(url)
+        assert [attempt.ended for attempt in get_run(database, job["runs"][0]["id"]).attempts] == ["result"]
+        close(database)
 
 
 @pytest.mark.slow

@@ -99,6 +99,7 @@ class MortalPostgres:
         self._folder = folder
         self._settings = settings
         self._guard: subprocess.Popen[bytes] | None = None
+        self._is_frozen = False
         self._as_nobody = ["unshare", "--user", "--map-user=65534", "--map-group=65534"] if os.geteuid() == 0 else []
         self.server = PostgresServer(f"postgresql://postgres@/postgres?host={folder}")
         initdb = [*self._as_nobody, str(_binaries() / "initdb"), "-D", str(folder / "data"), "-U", "postgres"]
@@ -128,22 +129,39 @@ class MortalPostgres:
 
     def kill(self) -> None:
         """SIGKILL to the server and to all that serve its connections, as when its container is killed."""
-        server = int((self._folder / "data" / "postmaster.pid").read_text().split()[0])
-        children = Path(f"/proc/{server}/task/{server}/children").read_text().split()
-        for pid in (server, *map(int, children)):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
+        self._is_frozen = False
         # The guard has to see it buried: a new server would take the dead one's process for alive.
         self.stop()
+
+    def freeze(self) -> None:
+        """SIGSTOP to all of it: it takes what is sent, and answers nothing."""
+        self._signal(signal.SIGSTOP)
+        self._is_frozen = True
+
+    def thaw(self) -> None:
+        """It goes on where it was."""
+        self._signal(signal.SIGCONT)
+        self._is_frozen = False
 
     def stop(self) -> None:
         """Gone, cleanly where it still lives."""
         if self._guard is None:
             return
+        if self._is_frozen:
+            self.thaw()
         assert self._guard.stdin is not None
         self._guard.stdin.close()
         self._guard.wait(timeout=30)
         self._guard = None
+
+    def _signal(self, number: int) -> None:
+        """To the server first, so that it starts no more, then to all that serve its connections."""
+        server = int((self._folder / "data" / "postmaster.pid").read_text().split()[0])
+        children = Path(f"/proc/{server}/task/{server}/children").read_text().split()
+        for pid in (server, *map(int, children)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
 
 def _binaries() -> Path:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import re
 import socket
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +53,8 @@ WRITABLE_ROOT = {*ENGINES, "gpu-exporter", "prometheus"}
 #: Their images run as root, without a capability.
 ROOT_USER = {*ENGINES, "gpu-exporter"}
 ONE_SHOT = {"migrate", "models"}
+#: What the image may be made from: without traces, and with.
+LOCKS = ("requirements.lock", "requirements-otel.lock")
 #: Variables without which nothing starts.
 REQUIRED = sorted({*re.findall(r"\$\{([A-Z_]+):\?", TEXT)})
 
@@ -178,9 +185,60 @@ def test_each_container_has_no_more_than_it_needs(service: str) -> None:
     assert found["restart"] == ("no" if service in {*ENGINES, *ONE_SHOT} else "unless-stopped")
 
 
-@pytest.mark.parametrize("service", [n for n in SERVICES if n not in {*ENGINES, *ONE_SHOT, "gpu-exporter"}])
+@pytest.mark.parametrize("service", [n for n in SERVICES if n not in {*ENGINES, *ONE_SHOT}])
 def test_what_stays_up_has_a_health_check(service: str) -> None:
     assert SERVICES[service]["healthcheck"]["test"][0] == "CMD"
+
+
+def checked(service: str, *replaced: tuple[str, str]) -> subprocess.CompletedProcess[str]:
+    """Its health check, with other places than in its container; `$$` is Compose's `$`."""
+    _, program, flag, script = SERVICES[service]["healthcheck"]["test"]
+    for old, new in (*replaced, ("$$", "$")):
+        assert old in script or old == "$$"
+        script = script.replace(old, new)
+    name = sys.executable if program == "python" else program
+    return subprocess.run([name, flag, script], capture_output=True, text=True, timeout=60.0)
+
+
+def test_a_worker_is_healthy_while_it_holds_its_folder_and_gets_on(tmp_path: Path) -> None:
+    lock, alive = tmp_path / "worker.lock", tmp_path / "worker.alive"
+    places = ("/data/worker.lock", str(lock)), ("/data/worker.alive", str(alive))
+    with lock.open("w") as held:
+        nobody = checked("worker", *places)
+        fcntl.flock(held, fcntl.LOCK_EX)
+        early = checked("worker", *places)
+        alive.touch()
+        well = checked("worker", *places)
+        long_ago = alive.stat().st_mtime - 400
+        os.utime(alive, (long_ago, long_ago))
+        hung = checked("worker", *places)
+    assert [one.returncode for one in (nobody, early, well, hung)] == [1, 1, 0, 1], hung.stderr
+    assert "no worker holds" in nobody.stderr
+    assert "the worker hangs, for 40" in hung.stderr
+
+
+@pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False), (None, False)])
+def test_the_exporter_for_the_cards_is_asked_by_a_shell_alone(status: int | None, healthy: bool) -> None:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            assert status is not None
+            self.send_response(status if self.path == "/health" else 404)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            return
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        place = ("/127.0.0.1/9400", f"/127.0.0.1/{server.server_port}")
+        if status is None:
+            server.server_close()
+        thread = threading.Thread(target=server.handle_request)
+        if status is not None:
+            thread.start()
+        done = checked("gpu-exporter", place)
+        if status is not None:
+            thread.join()
+    assert (done.returncode == 0) is healthy, done.stderr
 
 
 def test_who_can_reach_whom() -> None:
@@ -190,6 +248,22 @@ def test_who_can_reach_whom() -> None:
     assert on["engines"] == {"api", "worker", "prometheus", *ENGINES, *(f"simulated-{n}" for n in PROFILES)}
     assert on["front"] == {"api", "worker", "grafana", "models"}
     assert {name for name, network in FILE["networks"].items() if not (network or {}).get("internal")} == {"front"}
+
+
+def test_prometheus_knows_everything_it_scrapes_by_a_name_that_compose_gives() -> None:
+    config = yaml.safe_load((ROOT / "dashboards" / "prometheus" / "prometheus.yml").read_text())
+    scraped = {
+        job["job_name"]: {target.partition(":")[0] for group in job["static_configs"] for target in group["targets"]}
+        for job in config["scrape_configs"]
+    }
+    assert scraped.pop("prometheus") == {"localhost"}
+    simulated = {f"simulated-{name}" for name in PROFILES}
+    # The two classes of an engine never run at once, so they share a name.
+    named = {name: {name, *(SERVICES[name]["networks"]["engines"].get("aliases", ()))} for name in ENGINES}
+    assert {name for name, own in named.items() if not own & scraped["engines"]} == set()
+    assert scraped.pop("engines") == {name for name in ENGINES if not name.endswith(AS_SHIPPED)} | simulated
+    assert scraped == {"enginebench": {"api"}, "gpu": {"gpu-exporter"}}
+    assert {"watch", "engines"} <= {*SERVICES["prometheus"]["networks"]}
 
 
 # ---- engines -----------------------------------------------------------------------------------------------------
@@ -383,6 +457,7 @@ def test_the_service_may_start_these_containers_and_no_other() -> None:
     assert {name.strip() for name in listed.split(",")} == {f"enginebench-{name}" for name in ENGINES}
     assert variables("api")["ENGINEBENCH_CONTAINERS"] == listed
     assert variables("worker")["ENGINEBENCH_DOCKER_URL"] == "tcp://docker-proxy:2375"
+    assert variables("worker")["ENGINEBENCH_DOCKER_IS_LOCAL"] == "true"
 
 
 # ---- .env.example and the image ----------------------------------------------------------------------------------
@@ -406,7 +481,8 @@ def test_the_image_is_made_from_the_lock_and_runs_as_nobody_in_particular() -> N
     bases = re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)
     assert len(bases) == 2
     assert all(re.search(r":\d+\.\d+\.\d+", base) for base in bases)
-    assert "--require-hashes -r requirements.lock" in dockerfile
+    assert "ARG LOCK=requirements.lock\n" in dockerfile
+    assert "--require-hashes -r ${LOCK}" in dockerfile
     last = dockerfile.rpartition("FROM ")[2]
     assert "USER 10001:10001" in last
     assert "HEALTHCHECK" in last
@@ -414,8 +490,37 @@ def test_the_image_is_made_from_the_lock_and_runs_as_nobody_in_particular() -> N
     copied = set(re.findall(r"^COPY ([a-z_]+) ", dockerfile, re.MULTILINE))
     context = (ROOT / ".dockerignore").read_text()
     assert copied == {"engines", "bench_runner", "services", "migrations"}
-    assert {line[1:] for line in context.splitlines() if line.startswith("!")} >= copied | {"requirements.lock"}
+    assert {line[1:] for line in context.splitlines() if line.startswith("!")} >= copied | {*LOCKS}
     assert context.startswith("*\n"), "nothing goes into the context unless it is named"
+
+
+def pins(lock: str) -> dict[str, str]:
+    """Package -> its pin with its hashes."""
+    return {one.partition("==")[0]: one for one in re.split(r"(?m)^(?=\w)", (ROOT / lock).read_text()) if one}
+
+
+def test_the_lock_with_opentelemetry_adds_what_traces_take_and_changes_nothing() -> None:
+    plain, traced, tested = map(pins, (*LOCKS, "requirements-dev.lock"))
+    assert plain.items() < traced.items()
+    added = {name: pin for name, pin in traced.items() if name not in plain}
+    assert added.items() <= tested.items(), "what is added is what the tests of traces have"
+    assert {"opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"} <= added.keys()
+    wanted = {found for name in added for found in requires(name) or () if "extra ==" not in found}
+    names = {re.sub(r"[-_.]+", "-", re.split(r"[^\w.-]", one)[0]).lower() for one in wanted}
+    assert names <= traced.keys()
+
+
+def test_every_service_of_ours_is_built_from_the_lock_that_is_named_and_told_where_traces_go(tmp_path: Path) -> None:
+    ours = {name for name, service in SERVICES.items() if service["image"].startswith("enginebench:")}
+    built = {name: SERVICES[name]["build"] for name in ours}
+    assert all(one == {"context": ".", "args": {"LOCK": "${LOCK:-requirements.lock}"}} for one in built.values())
+    given = dict.fromkeys(REQUIRED, "word")
+    collector = "http://collector.example:4318"
+    done = configured("", tmp_path, **given, LOCK=LOCKS[1], OTEL_EXPORTER_OTLP_ENDPOINT=collector)
+    services = yaml.safe_load(done.stdout)["services"]
+    for name in ("api", "worker"):
+        assert f"LOCK={LOCKS[1]}" in services[name]["build"]["args"]
+        assert services[name]["environment"]["OTEL_EXPORTER_OTLP_ENDPOINT"] == collector
 
 
 def test_what_the_image_leaves_out_of_the_lock_is_not_missed() -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 #: Captures of a large load and results that wait.
 STATE_BYTES = 2_000_000_000
 _WAIT_S = 2.0
+_DATABASE_WAIT_S = 10.0
 
 #: who -> the page that tells of its health, and what that has at the least: the API's among its `checks`
 _HEALTH = {
@@ -149,7 +150,7 @@ def read_database(url: str) -> DatabaseFacts:
     if kind == "sqlite" and not path.exists():
         return DatabaseFacts(kind, is_absent=True)
     try:
-        database = open_database(url)
+        database = open_database(url, timeout_s=_DATABASE_WAIT_S)
     except (BadInput, OSError) as error:
         return DatabaseFacts(kind, error=str(error))
     try:
@@ -173,7 +174,8 @@ def read_keys(settings: Settings, facts: DatabaseFacts) -> Finding:
     if facts.error is not None or facts.schema is not None:
         return not_applicable(check, "the database says nothing of them yet")
     try:
-        database = None if facts.is_absent else open_database(settings.database_url.get_secret_value())
+        url = settings.database_url.get_secret_value()
+        database = None if facts.is_absent else open_database(url, timeout_s=_DATABASE_WAIT_S)
         try:
             refuse_public_and_open(settings, database)
         finally:

@@ -83,7 +83,7 @@ def test_a_target_that_generates_is_described(site: Site) -> None:
         assert target.facts.probe["output_tokens"] == 8
         assert target.counters() == {"prompt_tokens_total": 7.0}
         assert target.tokenize("text") is None
-        assert target.log_tail() == ""
+        assert (target.log_tail(), target.is_here) == ("", False)
 
 
 def test_a_simulated_engine_is_told_by_its_own_header_whatever_the_spec_says(site: Site) -> None:

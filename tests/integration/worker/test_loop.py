@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -40,6 +42,46 @@ def test_every_run_of_a_job_is_carried_out_once(database: Database, database_url
         await_true(lambda: get_job(database, job.id).status == "completed", "the job completes")
     assert len(runs.specs) == 4
     assert list((tmp_path / "state" / "results").iterdir()) == []
+
+
+def test_a_worker_shows_that_it_gets_on(
+    database: Database, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For its health check: while it looks for work, and in a run until that has taken longer than it may."""
+    alive = tmp_path / "state" / "worker.alive"
+    renewals: list[Renewal] = []
+
+    def gets_on() -> bool:
+        return alive.stat().st_mtime > 0
+
+    def renew(*about: Any) -> Renewal:
+        renewals.append(queue.renew(*about))
+        return renewals[-1]
+
+    monkeypatch.setattr(keeper, "renew", renew)
+    runs = FakeRuns()
+    with running_worker(database_url, tmp_path / "state", runs, lease_s=30.0):
+        await_true(alive.exists, "it shows itself")
+        os.utime(alive, (0, 0))
+        await_true(gets_on, "it gets on without work")
+        job = put(database)
+        assert runs.started.wait(60)
+        os.utime(alive, (0, 0))
+        await_true(gets_on, "it gets on in a run")
+        runs.finish.set()
+        await_true(lambda: get_job(database, job.id).status == "completed", "the job completes")
+        runs.finish.clear()
+        runs.started.clear()
+        monkeypatch.setattr(keeper, "longest_s", lambda _spec: 0.0)
+        job = put(database)
+        assert runs.started.wait(60)
+        await_true(lambda: get_run(database, f"{job.id}-00000").run.progress is not None, "its lease is kept")
+        os.utime(alive, (0, 0))
+        before = len(renewals)
+        await_true(lambda: len(renewals) > before + 1, "it is kept on")
+        assert not gets_on(), "the run has taken longer than it may"
+        runs.finish.set()
+        await_true(gets_on, "it gets on after it")
 
 
 def test_a_run_shows_its_progress_and_its_worker(database: Database, database_url: str, tmp_path: Path) -> None:

@@ -22,6 +22,22 @@ SITE = Site(
 )
 
 
+@pytest.mark.parametrize(
+    ("docker_url", "is_local", "here"),
+    [
+        (None, False, False),
+        ("unix:///var/run/docker.sock", False, True),
+        # Another host's Docker Engine, and a proxy before this one's, look alike from here.
+        ("tcp://gpu1.example:2375", False, False),
+        ("tcp://docker-proxy:2375", True, True),
+    ],
+)
+def test_containers_are_on_this_host_where_its_own_docker_starts_them(
+    docker_url: str | None, is_local: bool, here: bool
+) -> None:
+    assert Site(Path("state"), docker_url=docker_url, docker_is_local=is_local).starts_containers_here is here
+
+
 def test_no_name_no_token() -> None:
     assert bearer_token(Attached(url="http://h"), SITE) is None
 

@@ -63,7 +63,7 @@ def test_four_engines_take_twelve_turns_on_one_card_and_never_two_at_once(docker
             assert target.facts.info["container"] == name
             assert target.facts.info["image"] == "engine:1.2.3"
             assert target.facts.info["image_digest"].startswith("sha256:")
-            assert target.pid is None
+            assert (target.pid, target.is_here) == (None, True)
             assert target.log_tail() == "loading the weights"
     assert docker.running_after_start == [[name] for name in order]
     assert docker.changes == [change for name in order for change in (f"start {name}", f"stop {name} 30")]

@@ -51,7 +51,7 @@ def target(reach: dict[str, Any], *resources: str, gpus: int = 1) -> TargetSpec:
     return TargetSpec.model_validate(stated)
 
 
-@pytest.mark.parametrize("reach", [ATTACHED, LAUNCHED])
+@pytest.mark.parametrize("reach", [ATTACHED, LAUNCHED, CONTAINER])
 @pytest.mark.parametrize("path", ["loopback", "same host"])
 def test_a_target_of_this_host_has_the_cards_that_it_states(reach: dict[str, Any], path: str) -> None:
     assert cards_of(target(reach, "gpu:10", "gpu:2", "room", gpus=2), path, simulated=False) == (2, 10)
@@ -63,13 +63,10 @@ def test_a_target_of_this_host_has_the_cards_that_it_states(reach: dict[str, Any
     assert cards_of(target(reach), path, simulated=False) == ()
 
 
+@pytest.mark.parametrize("reach", [ATTACHED, CONTAINER])
 @pytest.mark.parametrize("path", ["remote", None])
-def test_a_card_elsewhere_is_not_read(path: str | None) -> None:
-    assert cards_of(target(ATTACHED, "gpu:0"), path, simulated=False) is None
-
-
-def test_a_container_of_ours_is_on_this_host_whatever_its_network_looks_like() -> None:
-    assert cards_of(target(CONTAINER, "gpu:0"), "remote", simulated=False) == (0,)
+def test_a_card_elsewhere_is_not_read(reach: dict[str, Any], path: str | None) -> None:
+    assert cards_of(target(reach, "gpu:0"), path, simulated=False) is None
 
 
 def test_a_simulated_engine_has_no_card() -> None:
