@@ -106,6 +106,12 @@ def tells_secret(command: Sequence[str]) -> tuple[int, ...]:
     return tuple(k for k, (word, shown) in enumerate(zip(words, _arguments(words), strict=True)) if word != shown)
 
 
+def as_shown(command: Sequence[str]) -> tuple[str, ...]:
+    """The arguments, with no secret in those that hold one; what stands for one is left as a person wrote it."""
+    told = {*tells_secret(command)}
+    return tuple(shown if k in told else command[k] for k, shown in enumerate(_arguments(command)))
+
+
 def speaks_of_secret(variable: str) -> bool:
     """By its name: HF_TOKEN; not TOKENIZERS_PARALLELISM."""
     return bool(_SECRET_NAME.search(variable))

@@ -12,6 +12,7 @@ from bench_runner.compare import Comparison, compare
 from bench_runner.likeness import AXES
 from services.api.deps import Store
 from services.api.openapi import problems
+from services.api.shown import shown_result
 from services.domain.errors import BadInput, Conflict, NotFound, Problem
 from services.store.database import Database
 from services.store.runs import get_run
@@ -62,7 +63,7 @@ def get_comparison(
         raise BadInput(
             Problem("runs", f"names {len(names)} different runs", f"name from 2 to {MOST_RUNS} different runs")
         )
-    return compare([_result(store, name) for name in names], axis, names)
+    return compare([shown_result(_result(store, name)) for name in names], axis, names)
 
 
 def _result(store: Database, run_id: str) -> dict[str, Any]:

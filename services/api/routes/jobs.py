@@ -36,6 +36,7 @@ from services.api.schemas import (
     RunState,
     SearchOut,
 )
+from services.api.shown import shown_job
 from services.domain.errors import NotFound, Problem
 from services.domain.expansion import expand
 from services.domain.job import JOB_EXAMPLE, STARTS_EXAMPLE, JobSpec, TargetArm
@@ -189,7 +190,7 @@ def get_one_job(job_id: JobId, store: Store) -> JobDetailOut:
     attached = attached_in_job(store, job_id) if any(run.start_id for run in runs) else set()
     return JobDetailOut(
         **JobOut.model_validate(job).model_dump(),
-        spec=dict(job.spec),
+        spec=shown_job(job.spec),
         runs=[RunState.model_validate(run) for run in runs],
         cells=summarise_cells(runs, figures_of_job(store, job_id), attached),
         searches=[search_out(job, state) for state in searches_of_job(store, job_id)],

@@ -13,6 +13,7 @@ from services.api.deps import Cursor, Labels, Limit, Moment, RunId, Store, label
 from services.api.openapi import problems
 from services.api.records import as_csv, as_json
 from services.api.schemas import AttemptOut, Metrics, PageOut, RunDetailOut, RunOut
+from services.api.shown import shown_result, shown_run
 from services.domain.exclusion import EXCLUSION_EXAMPLE, Exclusion
 from services.store.exclusion import exclude_run, include_run
 from services.store.rows import RunFilter, RunStatus
@@ -83,8 +84,8 @@ def get_one_run(run_id: RunId, store: Store) -> RunDetailOut:
     detail = get_run(store, run_id)
     return RunDetailOut(
         **{**RunOut.model_validate(detail.run).model_dump(), "metrics": Metrics.model_validate(detail.run.metrics)},
-        spec=dict(detail.spec),
-        result=dict(detail.result) if detail.result is not None else None,
+        spec=shown_run(detail.spec),
+        result=shown_result(detail.result) if detail.result is not None else None,
         attempts=[AttemptOut.model_validate(a) for a in detail.attempts],
         records=detail.records,
     )

@@ -13,6 +13,7 @@ from services.api.openapi import problems
 from services.api.probe import PROBE_TIMEOUT_S, probe_target
 from services.api.rules import house_rules
 from services.api.schemas import PageOut, ProbeOut, TargetOut
+from services.api.shown import shown_target
 from services.domain.admission import target_problems
 from services.domain.errors import BadInput, Conflict, Problem
 from services.domain.target import TARGET_EXAMPLE, NamedTarget
@@ -23,7 +24,8 @@ router = APIRouter(prefix="/v1/targets", tags=["targets"])
 
 
 def _shown(target: StoredTarget) -> TargetOut:
-    return TargetOut.model_validate({**target.spec, "name": target.name, "created_at": target.created_at})
+    spec = shown_target(target.spec)
+    return TargetOut.model_validate({**spec, "name": target.name, "created_at": target.created_at})
 
 
 @router.post("", status_code=201, responses={201: {"description": "Created; see Location."}, **problems(409)})
