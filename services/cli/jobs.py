@@ -266,7 +266,8 @@ def progress_line(job_id: str, data: dict[str, Any]) -> str:
 
 def print_job(job: dict[str, Any]) -> None:
     """The job's cells over their repeats or starts, then what went wrong."""
-    title = f"job {job['id']} {job['name']}: {job['status']}, {_counts(job['counts'])}"
+    by = f", asked for by {_creator(job['created_by'])}" if job.get("created_by") else ""
+    title = f"job {job['id']} {job['name']}: {job['status']}, {_counts(job['counts'])}{by}"
     columns = ("target", "workload", "valid", "input tok/s", "output tok/s", "± tok/s", "duration s", "TTFT p50 ms")
     rows = []
     for cell in job["cells"]:
@@ -293,6 +294,11 @@ def print_job(job: dict[str, Any]) -> None:
             why = run["error"] or ", ".join(run["reason_codes"])
             print(f"run {run['id']} ({run['target']} × {run['workload']}): {run['validity'] or run['status']}: {why}")
     _print_asymmetries(job)
+
+
+def _creator(key: dict[str, Any]) -> str:
+    """Whose key it came with; two keys may have one name, so a stored one's id goes along."""
+    return f"{key['name']} (key {key['id']})" if key["id"] else str(key["name"])
 
 
 def _print_starts(cells: list[dict[str, Any]]) -> None:

@@ -56,6 +56,22 @@ def test_each_start_is_shown_with_the_spread_between_and_within(capsys: pytest.C
         assert words in row
 
 
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ({"id": "k1", "name": "ci"}, "completed, 1 completed, asked for by ci (key k1)"),
+        ({"id": None, "name": "environment"}, "completed, 1 completed, asked for by environment"),
+        (None, "completed, 1 completed"),
+    ],
+)
+def test_whose_key_a_job_came_with_is_shown(
+    capsys: pytest.CaptureFixture[str], key: dict[str, Any] | None, words: str
+) -> None:
+    job = {"id": "1", "name": "n", "status": "completed", "counts": {"completed": 1}, "created_by": key}
+    print_job(job | {"cells": [], "searches": [], "runs": [], "asymmetries": []})
+    assert capsys.readouterr().out.splitlines()[0].strip() == f"job 1 n: {words}"
+
+
 def test_a_start_that_gave_nothing_is_a_gap(capsys: pytest.CaptureFixture[str]) -> None:
     out = shown(capsys, cell(starts=[{"metrics": {}}], metrics={}))
     assert "0 × 0" in out
