@@ -129,7 +129,7 @@ def open_traces(role: str, environment: Mapping[str, str] = os.environ) -> Trace
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError:
-        mend = "pip install 'enginebench[otel]'"
+        mend = "pip install -e '.[otel]' in a checkout; for docker compose, LOCK=requirements-otel.lock and a build"
         log.warning("no traces", extra={"reason": "OpenTelemetry is not installed", "mend": mend})
         return None
     return traces_to(BatchSpanProcessor(OTLPSpanExporter()), role)
