@@ -9,6 +9,8 @@ from dashboards.source.panels import ANY_IS_BAD, About, Made, lines, number, row
 from dashboards.source.queries import Sql, just_now, over_time
 
 UNSCRAPED = "The service is not scraped."
+#: Of Prometheus' targets, what is always there; the others come with a profile of the stack, and engines take turns.
+ALWAYS = '{job=~"enginebench|prometheus"}'
 HTTP = "enginebench_http_requests_total"
 
 
@@ -223,11 +225,12 @@ def targets_up() -> Made:
     about = About(
         "Scrape targets",
         "bool_yes_no",
-        "Whether each answered its last scrape. Engines that are not up have no row, for they take turns.",
+        "Whether each answered its last scrape. An engine may well say No, for they take turns; one that has not "
+        "answered for a day, such as those of a profile that is not in use, has no row.",
         "Prometheus scrapes nothing.",
         ((0, "red"), (1, "green")),
     )
-    return rows(about, just_now("up"))
+    return rows(about, just_now(f"up and max_over_time(up[1d]) == 1 or up{ALWAYS}"))
 
 
 def scrape_took() -> Made:
@@ -238,14 +241,15 @@ def scrape_took() -> Made:
         "Prometheus scrapes nothing.",
         ((0, "green"), (0.2, "orange"), (2, "red")),
     )
-    return lines(about, over_time("scrape_duration_seconds", "{{job}} {{instance}}"))
+    expression = f"scrape_duration_seconds and up == 1 or scrape_duration_seconds{ALWAYS}"
+    return lines(about, over_time(expression, "{{job}} {{instance}}"))
 
 
 def samples() -> Made:
     about = About(
         "Samples of a scrape",
         "short",
-        "How many series each target gives.",
+        "How many series each target that answers gives.",
         "Prometheus scrapes nothing.",
     )
-    return lines(about, over_time("scrape_samples_scraped", "{{job}} {{instance}}"))
+    return lines(about, over_time("scrape_samples_scraped > 0", "{{job}} {{instance}}"))

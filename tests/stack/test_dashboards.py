@@ -31,6 +31,7 @@ from tests.fakes.service import Service, await_true, free_port, running_service
 from tests.stack.answers import Answer, Facts, Sources
 from tests.stack.conftest import running_prometheus
 from tests.stack.expected import EXPECTED, WHILE_RUNNING
+from tests.stack.names import names
 
 ROOT = Path(__file__).parents[2] / "dashboards"
 KEY, SCRAPE_KEY = "key-of-a-person", "key-of-prometheus"
@@ -225,34 +226,38 @@ def reader_of(database: str) -> Iterator[str]:
         yield reader
     finally:
         with psycopg.connect(libpq_url(database), autocommit=True) as admin:
+            admin.execute("DROP OWNED BY grafana_reader")
             admin.execute("DROP ROLE grafana_reader")
 
 
 @contextmanager
 def scraping(service: Service, engines: Mapping[str, SimulatedServer], folder: Path) -> Iterator[httpx.Client]:
-    """Prometheus with the committed configuration, at other addresses and each second."""
+    """Prometheus with the committed configuration, but each second, and through a proxy that stands for Docker's names.
+
+    So of the containers that there are no more than these: the other engines are down, and the exporter for the GPU.
+    """
     config = yaml.safe_load((ROOT / "prometheus" / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     config["rule_files"] = [str(ROOT / "prometheus" / "rules" / "*.yml")]
     (folder / "metrics_key").write_text(SCRAPE_KEY)
     port = free_port()
-    jobs = {job["job_name"]: job for job in config["scrape_configs"]}
-    jobs["enginebench"]["authorization"]["credentials_file"] = str(folder / "metrics_key")
-    jobs["enginebench"]["static_configs"] = [{"targets": [f"127.0.0.1:{service.port}"]}]
-    jobs["prometheus"]["static_configs"] = [{"targets": [f"127.0.0.1:{port}"]}]
-    # The label that Docker's DNS would have given; what follows from it is the configuration's own.
-    del jobs["engines"]["dns_sd_configs"], jobs["gpu"]["dns_sd_configs"]
-    jobs["engines"]["static_configs"] = [
-        {"targets": [f"127.0.0.1:{server.port}"], "labels": {"__meta_dns_name": INSTANCES[name]}}
-        for name, server in engines.items()
-    ]
-    with running_prometheus(yaml.safe_dump(config), folder / "prometheus", port) as prometheus:
-        # It is ready up to five seconds before it scrapes, and what has ended by then never rose.
-        seen = 2 + len(engines)
-        await_true(
-            lambda: prometheus.ask_one("count(up == 1)") == seen, 60.0, (folder / "prometheus" / "log").read_text
-        )
-        yield prometheus.client
+    listening = {"api:8700": service.port, "localhost:9090": port}
+    listening |= {f"{INSTANCES[name]}:8000": server.port for name, server in engines.items()}
+    with names(listening) as proxy:
+        for job in config["scrape_configs"]:
+            job["proxy_url"] = proxy
+            if "authorization" in job:
+                job["authorization"]["credentials_file"] = str(folder / "metrics_key")
+        targets = sum(len(group["targets"]) for job in config["scrape_configs"] for group in job["static_configs"])
+        up_and_down = [len(listening), targets - len(listening)]
+        with running_prometheus(yaml.safe_dump(config), folder / "prometheus", port) as prometheus:
+            # It is ready up to five seconds before it scrapes, and what has ended by then never rose.
+            await_true(
+                lambda: [prometheus.ask_one(f"count(up == {value})") for value in (1, 0)] == up_and_down,
+                60.0,
+                (folder / "prometheus" / "log").read_text,
+            )
+            yield prometheus.client
 
 
 def check_alerts_are_quiet(prometheus: httpx.Client) -> None:

@@ -250,6 +250,22 @@ def test_who_can_reach_whom() -> None:
     assert {name for name, network in FILE["networks"].items() if not (network or {}).get("internal")} == {"front"}
 
 
+def test_prometheus_knows_everything_it_scrapes_by_a_name_that_compose_gives() -> None:
+    config = yaml.safe_load((ROOT / "dashboards" / "prometheus" / "prometheus.yml").read_text())
+    scraped = {
+        job["job_name"]: {target.partition(":")[0] for group in job["static_configs"] for target in group["targets"]}
+        for job in config["scrape_configs"]
+    }
+    assert scraped.pop("prometheus") == {"localhost"}
+    simulated = {f"simulated-{name}" for name in PROFILES}
+    # The two classes of an engine never run at once, so they share a name.
+    named = {name: {name, *(SERVICES[name]["networks"]["engines"].get("aliases", ()))} for name in ENGINES}
+    assert {name for name, own in named.items() if not own & scraped["engines"]} == set()
+    assert scraped.pop("engines") == {name for name in ENGINES if not name.endswith(AS_SHIPPED)} | simulated
+    assert scraped == {"enginebench": {"api"}, "gpu": {"gpu-exporter"}}
+    assert {"watch", "engines"} <= {*SERVICES["prometheus"]["networks"]}
+
+
 # ---- engines -----------------------------------------------------------------------------------------------------
 
 
