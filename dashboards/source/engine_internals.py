@@ -6,7 +6,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
 
 from dashboards.source.frame import frame, from_postgres, from_prometheus
-from dashboards.source.panels import ANY_IS_BAD, NEEDS_GPU, TOKENS_PER_S, About, Made, along, lines
+from dashboards.source.panels import ANY_IS_BAD, NEEDS_GPU, TOKENS_PER_S, About, Made, along, lines, rows
 from dashboards.source.queries import Sql, over_time
 
 CHOSEN = 'engine=~"$engine", model=~"$model"'
@@ -14,6 +14,7 @@ NONE = "No engine that exports it is up."
 LEGEND = "{{engine}} · {{model}}"
 COUNTED = "Over ten seconds; vLLM counts as it goes, TGI a whole request when it ends."
 ONLY_VLLM = "TGI does not export it."
+SELDOMER = "Read every 0.2 s, or seldomer where reading would take more than 1 % of the engine's time."
 
 
 def engine_internals() -> Dashboard:
@@ -50,13 +51,17 @@ def engine_internals() -> Dashboard:
     dashboard.with_row(Row("Latency, as the server sees it"))
     for panel in (
         quantiles("Time to first token", f"From arrival to the first token. {ONLY_VLLM}", "time_to_first_token"),
+        quantiles("Time between tokens", f"From a token to the next (ITL). {ONLY_VLLM}", "inter_token_latency"),
+        queue_time(),
         quantiles("Time per output token", "A request's mean, of requests that ended.", "time_per_output_token"),
         quantiles("Request duration", "From arrival to the end, of requests that ended.", "request_duration"),
         gpu_utilisation(),
     ):
         dashboard.with_panel(panel)
-    dashboard.with_row(Row("One run, as its own worker read the engine five times a second"))
-    for panel in (run_requests(), run_tokens(), run_power(), run_memory()):
+    dashboard.with_row(Row("One run, as its own worker read the engine (up to five times a second)"))
+    for panel in (run_figures(), run_requests(), run_tokens(), run_kv_cache(), run_preemptions()):
+        dashboard.with_panel(panel)
+    for panel in (run_power(), run_memory()):
         dashboard.with_panel(panel)
     return dashboard
 
@@ -71,6 +76,22 @@ SELECT r.target || ' · ' || r.workload || ' · ' || to_char(r.ended_at AT TIME 
 FROM runs r JOIN documents d ON d.run_id = r.id
 WHERE r.ended_at IS NOT NULL AND $__timeFilter(r.ended_at) AND d.result #> '{telemetry,at_s}' IS NOT NULL
 ORDER BY r.ended_at DESC LIMIT 200
+"""
+
+
+#: Of the run that the variable names: one row, empty cells where the engine does not tell.
+FIGURES = """
+SELECT r.engine, (s ->> 'queue_requests')::int AS requests,
+       (s ->> 'ttft_mean_s')::float8 AS "TTFT mean, server",
+       (d.result #>> '{summary,ttft_s,mean}')::float8 AS "TTFT mean, client",
+       (s ->> 'queue_mean_s')::float8 AS "queue time mean",
+       (s ->> 'kv_cache_usage_mean_ratio')::float8 AS "KV cache, mean",
+       (s ->> 'kv_cache_usage_max_ratio')::float8 AS "KV cache, most",
+       (s ->> 'prefix_cache_hit_tokens')::float8 / nullif((s ->> 'prefix_cache_queried_tokens')::float8, 0)
+       AS "prompt tokens from prefix cache",
+       (s ->> 'preemptions')::int AS preemptions
+FROM documents d JOIN runs r ON r.id = d.run_id, LATERAL (SELECT d.result #> '{telemetry,server}') AS told(s)
+WHERE d.run_id = ${run:sqlstring} AND s IS NOT NULL
 """
 
 
@@ -111,6 +132,16 @@ def prefix_cache() -> Made:
     return lines(about, over_time(f"engine:prefix_cache_hits:ratio_rate10s{{{CHOSEN}}}", LEGEND))
 
 
+def queue_time() -> Made:
+    return gauge(
+        "Queue time",
+        "s",
+        "From a request's entry into the engine's queue to the first work on its prompt: the mean of the requests that "
+        "ended within ten seconds.",
+        "engine:queue_time_seconds:mean_rate10s",
+    )
+
+
 def gpu_utilisation() -> Made:
     about = About(
         "GPU utilisation",
@@ -121,11 +152,49 @@ def gpu_utilisation() -> Made:
     return lines(about, over_time("DCGM_FI_DEV_GPU_UTIL", "GPU {{gpu}} {{modelName}}"))
 
 
+def run_figures() -> Made:
+    about = About(
+        "The run in the server's own figures, beside the client's",
+        "s",
+        "What the engine's counters moved by from just before the run's load to just after it, and its KV cache over "
+        "the readings in between. The server's time to first token is without the way to the client and back. "
+        f"A cell that is not filled is what the engine does not export: TGI has only its queue time. {SELDOMER}",
+        "Not told.",
+        width=24,
+        height=4,
+    )
+    units = {"engine": "string", "requests": "short", "preemptions": "short"}
+    units |= dict.fromkeys(("KV cache, mean", "KV cache, most", "prompt tokens from prefix cache"), "percentunit")
+    return rows(about, Sql(FIGURES), units=units)
+
+
+def run_kv_cache() -> Made:
+    about = About(
+        "KV cache in use during the run",
+        "percentunit",
+        f"The engine's own gauge from the start of the run's window, in seconds. {ONLY_VLLM}",
+        "The chosen run's engine does not tell.",
+        ((0, "green"), (0.9, "orange"), (0.98, "red")),
+    )
+    return along(about, telemetry("kv_cache_usage_ratio"), "seconds")
+
+
+def run_preemptions() -> Made:
+    about = About(
+        "Preemptions and prefix-cache hits during the run",
+        "short",
+        "Requests put back for want of KV cache, and prompt tokens that the prefix cache had: the engine's own "
+        f"counters from the start of the run's window, in seconds, less their first value. {ONLY_VLLM}",
+        "The chosen run's engine does not tell.",
+    )
+    return along(about, telemetry("preemptions_total", "prefix_cache_hits_total", since_first=True), "seconds")
+
+
 def run_requests() -> Made:
     about = About(
         "Requests in the engine during the run",
         "short",
-        "The engine's own gauges from the start of the run's window, in seconds.",
+        f"The engine's own gauges from the start of the run's window, in seconds. {SELDOMER}",
         "The chosen run's engine has no gauges.",
     )
     return along(about, telemetry("requests_running", "requests_waiting"), "seconds")

@@ -40,6 +40,8 @@ SERIES = (
     ("Roofline ratio", "percentunit", "roofline_ratio", ("roofline_ratio",)),
 )
 
+#: There may be VALID runs all the same: of a target whose cards the worker does not read, or that has none.
+UNREAD = "No VALID run in the chosen time whose cards' energy was read."
 ENERGY = ("Energy of an output token", "joule", "joules_per_output_token", ("joules_per_output_token",))
 
 VERSIONS = """
@@ -66,15 +68,17 @@ def history() -> Dashboard:
     dashboard.with_row(Row("Metrics"))
     for title, unit, metric, columns in SERIES:
         dashboard.with_panel(over_the_runs(title, unit, metric, columns))
-    dashboard.with_panel(over_the_runs(*ENERGY, NEEDS_GPU)).with_panel(states())
+    dashboard.with_panel(over_the_runs(*ENERGY, NEEDS_GPU, UNREAD)).with_panel(states())
     return dashboard
 
 
-def over_the_runs(title: str, unit: str, metric: str, columns: tuple[str, ...], needs: str = "") -> Made:
+def over_the_runs(
+    title: str, unit: str, metric: str, columns: tuple[str, ...], needs: str = "", no_data: str = NOTHING
+) -> Made:
     formula = METRICS[metric].formula
     better = {"higher": "More is better.", "lower": "Less is better."}[METRICS[metric].direction]
     words = f"{formula[0].upper()}{formula[1:]}. {better} The mean where runs stand close. {needs}"
-    about = About(title, unit, words.strip(), NOTHING)
+    about = About(title, unit, words.strip(), no_data)
     queries = []
     for ref, column in zip("ABC", columns, strict=False):
         name = f"{NAME} || ' {column.split('_')[1]}'" if len(columns) > 1 else NAME

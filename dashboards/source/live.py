@@ -29,8 +29,9 @@ def live() -> Dashboard:
     for panel in (running(), waiting(), busy(), failing(), progress(), requests()):
         dashboard.with_panel(panel)
     dashboard.with_row(Row("As the engines have it"))
-    for panel in (output_rate(), first_token(), per_token(), in_engine(), gpu_power(), gpu_memory()):
+    for panel in (output_rate(), in_engine(), first_token(), between_tokens(), queue_time(), per_token()):
         dashboard.with_panel(panel)
+    dashboard.with_panel(gpu_power()).with_panel(gpu_memory())
     dashboard.with_row(Row("Newest results"))
     return dashboard.with_panel(newest())
 
@@ -79,14 +80,14 @@ def failing() -> Made:
     about = About(
         "Failed requests so far",
         "short",
-        "Failed requests of the runs under way: none is the rule. A failed request is kept as a measurement, and "
-        "more than a few make the run INVALID.",
+        "Failed requests of the runs under way, an engine's together: none is the rule, and more than a few make a run "
+        "INVALID. An engine with no run under way keeps the number of its last one in the chosen time.",
         IDLE,
         ((0, "green"), (1, "red")),
         width=6,
         height=4,
     )
-    return number(about, over_time(f"enginebench_progress_failed_requests{{{CHOSEN}}}", "{{target}} · {{workload}}"))
+    return number(about, over_time(f"sum by (engine) (enginebench_progress_failed_requests{{{CHOSEN}}})", "{{engine}}"))
 
 
 def progress() -> Made:
@@ -125,8 +126,8 @@ def first_token() -> Made:
     about = About(
         "Time to first token, as the server sees it",
         "s",
-        "From the request's arrival in vLLM to its first token, over ten seconds: without the way to the client. "
-        "TGI does not export it.",
+        "From the request's arrival in vLLM to its first token, of the first tokens of the last ten seconds: without "
+        "the way to the client. TGI does not export it.",
         "No vLLM has answered a request within ten seconds.",
     )
     bucket = f"engine:time_to_first_token_seconds_bucket:rate10s{{{CHOSEN}}}"
@@ -134,7 +135,35 @@ def first_token() -> Made:
         about,
         over_time(f"histogram_quantile(0.5, {bucket})", "{{engine}} · {{model}} p50"),
         over_time(f"histogram_quantile(0.95, {bucket})", "{{engine}} · {{model}} p95", "B"),
+        over_time(f"engine:time_to_first_token_seconds:mean_rate10s{{{CHOSEN}}}", "{{engine}} · {{model}} mean", "C"),
     )
+
+
+def between_tokens() -> Made:
+    about = About(
+        "Time between tokens (ITL), as the server sees it",
+        "s",
+        "From each token to the next of the same request as vLLM makes them, over ten seconds. TGI does not export it: "
+        "of TGI there is a request's mean, once it has ended (Time per output token).",
+        "No vLLM has made a second token within ten seconds.",
+    )
+    bucket = f"engine:inter_token_latency_seconds_bucket:rate10s{{{CHOSEN}}}"
+    return lines(
+        about,
+        over_time(f"histogram_quantile(0.5, {bucket})", "{{engine}} · {{model}} p50"),
+        over_time(f"histogram_quantile(0.95, {bucket})", "{{engine}} · {{model}} p95", "B"),
+    )
+
+
+def queue_time() -> Made:
+    about = About(
+        "Queue time, as the server has it",
+        "s",
+        "How long a request waited in the engine before its prompt was first worked on: the mean of the requests that "
+        "ended within ten seconds.",
+        "No engine has ended a request within ten seconds.",
+    )
+    return lines(about, over_time(f"engine:queue_time_seconds:mean_rate10s{{{CHOSEN}}}", "{{engine}} · {{model}}"))
 
 
 def per_token() -> Made:

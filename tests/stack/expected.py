@@ -229,6 +229,37 @@ def telemetry(*names: str) -> Check:
     return check
 
 
+def of_vllm(*names: str) -> Check:
+    """Of a run on TGI, which does not export them, they are nothing; never 0."""
+
+    def check(answers: Mapping[str, Answer], facts: Facts) -> None:
+        rows = answers["A"]
+        assert len(rows) >= 3
+        for name in names:
+            told = [row[name] for row in rows]
+            if facts.runs[-1]["engine"] == "tgi":
+                assert set(told) == {None}, name
+            else:
+                assert all(value >= 0 for value in told), name
+
+    return check
+
+
+def servers_own(answers: Mapping[str, Answer], facts: Facts) -> None:
+    """Of the newest run: as many requests as it had, in the server's eyes and in the client's."""
+    (row,) = answers["A"]
+    run = facts.runs[-1]
+    assert (row["engine"], row["requests"]) == (run["engine"], run["metrics"]["successes"])
+    assert 0 <= row["queue time mean"] < row["TTFT mean, client"] < 1
+    names = ("TTFT mean, server", "KV cache, mean", "KV cache, most", "preemptions")
+    if run["engine"] == "tgi":
+        assert {row[name] for name in names} == {None}
+        return
+    assert row["queue time mean"] < row["TTFT mean, server"] < row["TTFT mean, client"]
+    assert 0 < row["KV cache, mean"] <= row["KV cache, most"] < 1
+    assert row["preemptions"] == 0
+
+
 def leases(answers: Mapping[str, Answer], facts: Facts) -> None:
     for row in answers["A"]:
         assert row["target"] in facts.all_of("target")
@@ -296,11 +327,13 @@ EXPECTED: dict[tuple[str, str], Check] = {
     ("live", "Runs under way"): highest(1, 1),
     ("live", "Runs that wait"): highest(1),
     ("live", "Workers at work"): both(highest(1, 1), highest(1, 1, "B")),
-    ("live", "Failed requests so far"): both(labels(*RESULT), lowest_and_highest(0, 0)),
+    ("live", "Failed requests so far"): both(labels("engine"), lowest_and_highest(0, 0)),
     ("live", "Progress"): both(labels(*RESULT), highest(0.01, 1)),
     ("live", "Requests finished"): both(labels(*RESULT), highest(1, 24)),
     ("live", "Output tokens per second"): in_engine(counted("total_output_tokens")),
     ("live", "Time to first token, as the server sees it"): in_engine(highest(0.001, 1), "vllm"),
+    ("live", "Time between tokens (ITL), as the server sees it"): in_engine(highest(0.001, 1), "vllm"),
+    ("live", "Queue time, as the server has it"): in_engine(highest(1e-7, 1)),
     ("live", "Time per output token, as the server sees it"): in_engine(highest(0.001, 1)),
     ("live", "Requests in the engine"): in_engine(highest(2, 6)),
     ("live", "Newest VALID result of each target and workload"): both(labels(*RESULT), newest_results),
@@ -330,8 +363,15 @@ EXPECTED: dict[tuple[str, str], Check] = {
     ("engine-internals", "KV cache in use"): in_engine(highest(1e-6, 1), "vllm"),
     ("engine-internals", "Prompt tokens served from the prefix cache"): in_engine(highest(0, 0.2), "vllm"),
     ("engine-internals", "Time to first token"): in_engine(highest(0.001, 1), "vllm"),
+    ("engine-internals", "Time between tokens"): in_engine(highest(0.001, 1), "vllm"),
+    ("engine-internals", "Queue time"): in_engine(highest(1e-7, 1)),
     ("engine-internals", "Time per output token"): in_engine(highest(0.001, 1)),
     ("engine-internals", "Request duration"): in_engine(highest(0.1, 5)),
+    ("engine-internals", "The run in the server's own figures, beside the client's"): servers_own,
+    ("engine-internals", "KV cache in use during the run"): of_vllm("kv_cache_usage_ratio"),
+    ("engine-internals", "Preemptions and prefix-cache hits during the run"): of_vllm(
+        "preemptions_total", "prefix_cache_hits_total"
+    ),
     ("engine-internals", "Requests in the engine during the run"): telemetry("requests_running"),
     ("engine-internals", "Tokens counted by the engine during the run"): telemetry("generation_tokens_total"),
     ("service-health", "Runs that wait"): highest(1),
