@@ -10,7 +10,7 @@ from dashboards.source.frame import frame, from_postgres
 from dashboards.source.panels import NEEDS_GPU, PER_W, TOKENS_PER_S, About, Made, bars, curve, override, points, rows
 from dashboards.source.queries import Sql
 
-NOTHING = "No VALID run of this model, workload, hardware and precision in the chosen time."
+NOTHING = "No VALID run of this model, workload, hardware, precision and class of flags in the chosen time."
 COARSE = "Windows under 30 s are short for how coarsely a card samples its power; such runs say so."
 UNREAD = "No run whose cards were read: they are where the target states them and they are of the worker's host."
 KIND = "CASE WHEN simulated THEN 'simulated' ELSE 'real' END"
@@ -27,6 +27,7 @@ WITH like_runs AS (
   WHERE validity = 'VALID' AND excluded_at IS NULL AND $__timeFilter(ended_at) AND model IN (${{model:sqlstring}})
     AND {WORK} IN (${{workload:sqlstring}}) AND coalesce(hardware, 'unknown') IN (${{hardware:sqlstring}})
     AND coalesce(precision, 'unknown') IN (${{precision:sqlstring}}) AND {KIND} IN (${{kind:sqlstring}})
+    AND flag_class IN (${{flags:sqlstring}})
 ), chosen AS (
   SELECT *, output_tokens_per_s_per_gpu AS per_gpu, tokens_per_s_per_user_p50 AS per_user,
          coalesce(point, concurrency) AS load
@@ -58,7 +59,8 @@ def compare() -> Dashboard:
         "compare",
         "Compare",
         "Engines on the same work: VALID runs only, of each target the newest job. The variables hold everything else "
-        "equal; the API's /v1/compare says what still differs.",
+        "equal, the class of the engines' flags among it (as-shipped, where a target states none); the API's "
+        "/v1/compare says what still differs.",
         "now-30d",
         "5m",
     )
@@ -80,6 +82,7 @@ VARIABLES = (
     ("workload", "Workload", f"SELECT DISTINCT coalesce(r.series, r.workload) {_FROM_LATEST} ORDER BY 1", False),
     ("hardware", "Hardware", f"SELECT DISTINCT coalesce(r.hardware, 'unknown') {_FROM_LATEST} ORDER BY 1", False),
     ("precision", "Precision", f"SELECT DISTINCT coalesce(r.precision, 'unknown') {_FROM_LATEST} ORDER BY 1", False),
+    ("flags", "Flags", f"SELECT DISTINCT r.flag_class {_FROM_LATEST} ORDER BY 1", False),
     ("kind", "Real or simulated", f"SELECT DISTINCT {KIND} FROM latest_runs ORDER BY 1", False),
 )
 

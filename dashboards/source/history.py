@@ -12,9 +12,10 @@ from dashboards.source.queries import Sql
 
 NOTHING = "No VALID run of these targets and workloads in the chosen time."
 KIND = "CASE WHEN simulated THEN 'simulated' ELSE 'real' END"
-NAME = "engine || ' · ' || target || ' · ' || workload"
+#: One name may have stood for a target as shipped and then for one that is matched: those are two lines.
+NAME = "engine || ' · ' || target || ' · ' || workload || ' · ' || flag_class"
 ASKED = f"""target IN (${{target:sqlstring}}) AND workload IN (${{workload:sqlstring}})
-  AND {KIND} IN (${{kind:sqlstring}}) AND $__timeFilter(ended_at)"""
+  AND flag_class IN (${{flags:sqlstring}}) AND {KIND} IN (${{kind:sqlstring}}) AND $__timeFilter(ended_at)"""
 #: VALID, and left out by nobody.
 COUNTS = "validity = 'VALID' AND excluded_at IS NULL"
 #: Jobs before, which a job is held against.
@@ -26,6 +27,12 @@ _LATEST = "SELECT DISTINCT {} FROM latest_runs ORDER BY 1"
 VARIABLES = (
     ("target", "Target", _LATEST.format("target"), True),
     ("workload", "Workload", _LATEST.format("workload"), True),
+    (
+        "flags",
+        "Flags",
+        "SELECT DISTINCT r.flag_class FROM latest_runs l JOIN runs r ON r.id = l.run_id ORDER BY 1",
+        True,
+    ),
     ("kind", "Real or simulated", _LATEST.format(KIND), False),
 )
 
@@ -57,7 +64,8 @@ def history() -> Dashboard:
     dashboard = frame(
         "history",
         "History",
-        "Every VALID run of the chosen targets and workloads. Marks show where an engine's version was seen first.",
+        "Every VALID run of the chosen targets and workloads; runs under two classes of flags are two lines, and never "
+        "held against each other. Marks show where an engine's version was seen first.",
         "now-90d",
         "5m",
     )
@@ -103,22 +111,25 @@ _MEDIANS = """percentile_cont(0.5) WITHIN GROUP (ORDER BY output_tokens_per_s) A
 #: by first.
 JOBS = f"""
 WITH asked AS MATERIALIZED (
-  SELECT engine, target, workload, job_id, start_id, ended_at, output_tokens_per_s, ttft_p50_s
+  SELECT engine, target, workload, flag_class, job_id, start_id, ended_at, output_tokens_per_s, ttft_p50_s
   FROM runs WHERE {COUNTS} AND {ASKED}
 ), samples AS (
-  SELECT engine, target, workload, job_id, ended_at, output_tokens_per_s, ttft_p50_s FROM asked WHERE start_id IS NULL
+  SELECT engine, target, workload, flag_class, job_id, ended_at, output_tokens_per_s, ttft_p50_s
+  FROM asked WHERE start_id IS NULL
   UNION ALL
-  SELECT engine, target, workload, job_id, max(ended_at), {_MEDIANS}
-  FROM asked WHERE start_id IS NOT NULL GROUP BY start_id, job_id, target, workload, engine
+  SELECT engine, target, workload, flag_class, job_id, max(ended_at), {_MEDIANS}
+  FROM asked WHERE start_id IS NOT NULL GROUP BY start_id, job_id, target, workload, engine, flag_class
 ), jobs AS (
-  SELECT engine, target, workload, job_id, max(ended_at) AS at,
+  SELECT engine, target, workload, flag_class, job_id, max(ended_at) AS at,
          percentile_cont(0.5) WITHIN GROUP (ORDER BY output_tokens_per_s) AS rate,
          percentile_cont(0.5) WITHIN GROUP (ORDER BY ttft_p50_s) AS ttft
-  FROM samples GROUP BY job_id, target, workload, engine
+  FROM samples GROUP BY job_id, target, workload, engine, flag_class
 ), held AS (
   SELECT *, avg(rate) OVER before AS rate_before, avg(ttft) OVER before AS ttft_before,
-         count(*) OVER before AS jobs_before, row_number() OVER (PARTITION BY target, workload ORDER BY at DESC) AS age
-  FROM jobs WINDOW before AS (PARTITION BY target, workload ORDER BY at ROWS BETWEEN {BEFORE} PRECEDING AND 1 PRECEDING)
+         count(*) OVER before AS jobs_before,
+         row_number() OVER (PARTITION BY target, workload, flag_class ORDER BY at DESC) AS age
+  FROM jobs WINDOW before AS (PARTITION BY target, workload, flag_class ORDER BY at
+                              ROWS BETWEEN {BEFORE} PRECEDING AND 1 PRECEDING)
 )"""
 WORSE_BELOW = ((0, "red"), (-CHANGE, "text"), (CHANGE, "green"))
 
@@ -143,16 +154,16 @@ def newest_change() -> Made:
     about = About(
         "Newest job of each target and workload against the five before",
         "percentunit",
-        "The change of output tokens per second (red: slower by 5 % or more) and of the median time to first token "
-        "(red: longer by 5 % or more).",
+        "Each class of flags by itself. The change of output tokens per second (red: slower by 5 % or more) and of the "
+        "median time to first token (red: longer by 5 % or more).",
         "No target with two jobs of the same workload in the chosen time.",
         WORSE_BELOW,
     )
     sql = f"""{JOBS}
-SELECT engine, target, workload, at AS ended, jobs_before AS "jobs before", rate AS "output tokens/s",
-       rate / nullif(rate_before, 0) - 1 AS "change of output tokens/s", ttft / nullif(ttft_before, 0) - 1
-       AS "change of TTFT p50"
-FROM held WHERE age = 1 AND jobs_before > 0 ORDER BY 7"""
+SELECT engine, target, workload, flag_class AS flags, at AS ended, jobs_before AS "jobs before",
+       rate AS "output tokens/s", rate / nullif(rate_before, 0) - 1 AS "change of output tokens/s",
+       ttft / nullif(ttft_before, 0) - 1 AS "change of TTFT p50"
+FROM held WHERE age = 1 AND jobs_before > 0 ORDER BY 8"""
     units = {"output tokens/s": TOKENS_PER_S, "jobs before": "short", "ended": "dateTimeAsIso"}
     made = rows(about, Sql(sql), units=units)
     override(made, "byRegexp", "/^change/", custom__cellOptions={"type": "color-text"})

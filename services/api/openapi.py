@@ -43,6 +43,7 @@ PARAMETERS: dict[str, Any] = {
     "workload": ["burst-100x128x128"],
     "target": ["vllm-mistral-7b"],
     "hardware": ["A100-80GB"],
+    "flag_class": ["matched"],
     "status": ["completed"],
     "validity": ["VALID"],
     "since": "2026-01-31T00:00:00Z",

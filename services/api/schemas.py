@@ -70,6 +70,10 @@ class RunOut(Answer):
     hardware: str | None
     precision: str | None
     endpoint: str | None
+    flag_class: str = Field(
+        description="as-shipped or matched, as the target states it; as-shipped where it states none",
+        examples=["matched"],
+    )
     repeat: int
     simulated: bool | None = Field(description="null until a result is there")
     validity: str | None = Field(description="VALID, INVALID or INCONCLUSIVE; null until a result is there")

@@ -7,7 +7,7 @@ import sys
 
 from services.cli.service import Service, add_service_arguments, print_json, print_table, shown, speaking
 
-FILTERS = ("engine", "model", "workload", "target", "hardware", "status", "validity", "label")
+FILTERS = ("engine", "model", "workload", "target", "hardware", "flag_class", "status", "validity", "label")
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -48,7 +48,9 @@ def _add_list(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     listing = actions.add_parser("list", help="newest first (default)", allow_abbrev=False)
     for name in FILTERS:
         metavar = "NAME=VALUE" if name == "label" else name.upper()
-        listing.add_argument(f"--{name}", action="append", default=[], metavar=metavar, help="repeatable")
+        listing.add_argument(
+            f"--{name.replace('_', '-')}", action="append", default=[], metavar=metavar, help="repeatable"
+        )
     listing.add_argument("--job", metavar="JOB")
     listing.add_argument("--since", metavar="TIME", help="such as 2026-01-31T12:00:00Z")
     listing.add_argument("--until", metavar="TIME")

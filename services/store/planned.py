@@ -58,6 +58,7 @@ def _run_row(job: Mapping[str, Any], run: PlannedRun, ids: Mapping[int, str]) ->
         "hardware": target.hardware,
         "precision": target.precision,
         "endpoint": target.endpoint,
+        "flag_class": target.flag_class,
         "repeat": run.spec.repeat,
         "spec_digest": digest(run.spec),
         "resources": sorted({*run.resources}),

@@ -100,6 +100,8 @@ class Run:
     hardware: str | None
     precision: str | None
     endpoint: str | None
+    #: "as-shipped" or "matched", as its target states it: like is compared with like
+    flag_class: str
     repeat: int
     spec_digest: str
     #: `None` until a result is there
@@ -189,6 +191,7 @@ class RunFilter:
     workload: tuple[str, ...] = ()
     target: tuple[str, ...] = ()
     hardware: tuple[str, ...] = ()
+    flag_class: tuple[str, ...] = ()
     status: tuple[str, ...] = ()
     validity: tuple[str, ...] = ()
     job: str | None = None

@@ -164,7 +164,7 @@ def run_from(row: RowMapping) -> Run:
 
 
 def _conditions(where: RunFilter) -> Iterator[ColumnElement[bool]]:
-    for name in ("engine", "model", "workload", "target", "hardware", "status", "validity"):
+    for name in ("engine", "model", "workload", "target", "hardware", "flag_class", "status", "validity"):
         if values := getattr(where, name):
             yield runs.c[name].in_(values)
     if where.job is not None:

@@ -139,6 +139,8 @@ runs = Table(
     Column("hardware", Words),
     Column("precision", Words),
     Column("endpoint", Words),
+    #: "as-shipped" or "matched", as its target states it; by default the former
+    Column("flag_class", Words, nullable=False, server_default="as-shipped"),
     Column("repeat", Integer, nullable=False),
     Column("spec_digest", Words, nullable=False),
     Column("workload_digest", Words),
@@ -187,7 +189,7 @@ runs = Table(
     Index("ix_runs_queue", "status", "priority", "created_at", "id"),
     *(
         Index(None, name, "created_at", "id")
-        for name in ("engine", "model", "workload", "target", "hardware", "validity")
+        for name in ("engine", "model", "workload", "target", "hardware", "flag_class", "validity")
     ),
 )
 

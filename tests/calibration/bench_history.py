@@ -1,15 +1,19 @@
 """`make bench`: 100,000 stored runs in a real Postgres: what /metrics, pages of the history and its dashboard take.
 
-1,000 runs come through the store's own verbs, and SQL copies them to other days: what is measured is reading.
+1,000 runs come through the store's own verbs, and SQL copies them to other days: what is measured is reading. A tenth
+of the jobs have starts, whose bursts the dashboard's queries fold. `--copies N` takes another number than 100.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import psycopg
 from rich.console import Console
@@ -31,6 +35,8 @@ from tests.fakes.service import running_service
 
 RUNS, COPIES = 1_000, 100
 RUNS_A_JOB, REPEATS = 50, 5
+#: Every tenth job has starts: two for each cell, of three bursts and of two.
+STARTS_EVERY, BURSTS = 10, 3
 #: Between two copies: all of them within the dashboard's 90 days.
 STEP_HOURS = 18
 ASKED = 5
@@ -40,11 +46,12 @@ PAGES = (
     "/v1/runs?limit=50",
     "/v1/runs?engine=vllm&validity=VALID&limit=50",
     "/v1/runs?model=qwen&sort=-output_tokens_per_s&limit=50",
+    "/v1/runs?flag_class=matched&limit=50",
     "/v1/runs?label=batch%3D7&limit=50",
     "/v1/runs?target=vllm-qwen-1&since=2020-01-01T00:00:00Z&limit=200",
 )
 #: Columns that name a row, and so are another one's in each copy.
-NAMES = {"id", "run_id", "job_id"}
+NAMES = {"id", "run_id", "job_id", "start_id"}
 TIMES = {"created_at", "started_at", "ended_at"}
 
 
@@ -59,12 +66,22 @@ def seed(database: Database) -> None:
             planned(k, spec=run_spec(engine, model, "A100-80GB"), target=f"{engine}-{model}-{number}", resources=())
             for k, (engine, model, number) in enumerate(chosen)
         ]
-        put(database, *planned_runs, labels={"batch": str(first // RUNS_A_JOB % 10)})
+        batch = first // RUNS_A_JOB
+        put(database, *planned_runs, labels={"batch": str(batch % 10)})
         while (claimed := claim(database, "bench", 60.0)) is not None:
-            finish(database, claimed, result, [])
+            given = in_start(result, claimed.run_id) if batch % STARTS_EVERY == 0 else result
+            finish(database, claimed, given, [])
 
 
-def copy(database: Database) -> None:
+def in_start(result: Mapping[str, Any], run_id: str) -> dict[str, Any]:
+    """The result as of a burst: a run's id ends with its place in the job."""
+    job, _, position = run_id.rpartition("-")
+    cell, burst = divmod(int(position), REPEATS)
+    start = {"id": f"{job}-{cell}-{burst // BURSTS}"}
+    return {**result, "environment": {**result["environment"], "start": start}}
+
+
+def copy(database: Database, copies: int) -> None:
     """Each row again and again, on earlier days."""
     for table in (jobs, job_labels, runs, documents):
         wanted = ", ".join(column.name for column in table.columns)
@@ -74,7 +91,7 @@ def copy(database: Database) -> None:
                 text(
                     f"INSERT INTO {table.name} ({wanted}) SELECT {made} FROM {table.name}, generate_series(1, :most) g"
                 ),
-                {"most": COPIES - 1},
+                {"most": copies - 1},
             )
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE"))
@@ -107,7 +124,7 @@ def ask_panel(connection: psycopg.Connection, query: Query) -> tuple[list[float]
     until = utc_now()
     everything = [f"{e}-{m}-{t}" for e in ENGINES for m in MODELS for t in range(TARGETS)]
     chosen = {"workload": ["burst"], "kind": ["real", "simulated"], "hardware": ["A100-80GB"], "precision": ["unknown"]}
-    chosen |= {"target": everything, "model": ["mistral"]}
+    chosen |= {"flags": ["as-shipped"], "target": everything, "model": ["mistral"]}
     sql = fill(query, chosen, Moments(until - timedelta(days=90), until), interval_s=7200)
     times, rows = [], 0
     for _ in range(ASKED + 1):
@@ -119,7 +136,10 @@ def ask_panel(connection: psycopg.Connection, query: Query) -> tuple[list[float]
 
 def main() -> int:
     """Print the table; 1 where an answer took longer than its bar."""
-    table = Table(title=f"{RUNS * COPIES} stored runs in Postgres; each asked {ASKED} times")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--copies", type=int, default=COPIES, help=f"of {RUNS} runs (default: {COPIES})")
+    copies = parser.parse_args().copies
+    table = Table(title=f"{RUNS * copies} stored runs in Postgres; each asked {ASKED} times")
     for heading in ("what", "rows", "min ms", "median ms", "max ms", "bar ms"):
         table.add_column(heading)
     good = True
@@ -135,7 +155,7 @@ def main() -> int:
         migrate(url)
         database = open_database(url)
         seed(database)
-        copy(database)
+        copy(database, copies)
         print(f"{count(database, runs)} runs, {count(database, latest_runs)} label sets", file=sys.stderr)
         close(database)
         with running_service(url, Path(folder) / "state", "--api-only") as service:

@@ -46,6 +46,7 @@ def get_runs(
     workload: Names = [],  # noqa: B006
     target: Names = [],  # noqa: B006
     hardware: Names = [],  # noqa: B006
+    flag_class: Names = [],  # noqa: B006
     status: Annotated[list[RunStatus], Query(max_length=5)] = [],  # noqa: B006
     validity: Annotated[list[ValidityState], Query(max_length=3)] = [],  # noqa: B006
     job: Annotated[str | None, Query(max_length=64)] = None,
@@ -65,6 +66,7 @@ def get_runs(
         workload=tuple(workload),
         target=tuple(target),
         hardware=tuple(hardware),
+        flag_class=tuple(flag_class),
         status=tuple(s.value for s in status),
         validity=tuple(v.value for v in validity),
         job=job,

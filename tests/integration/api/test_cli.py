@@ -150,6 +150,7 @@ def test_a_job_is_followed_to_its_end(say: Say, working: None) -> None:
     assert (code, json.loads(out)["counts"]) == (0, {"completed": 2})
     code, out, _ = say("runs", "list", "--json", "--target", "followed", "--validity", "VALID", "--limit", "3")
     assert (code, len(json.loads(out))) == (0, 3)
+    assert json.loads(say("runs", "list", "--json", "--target", "followed", "--flag-class", "matched")[1]) == []
     run_id = json.loads(out)[0]["id"]
     assert say("runs", "show", run_id)[0] == 0
     assert say("runs", "requests", run_id)[1].splitlines()[0].startswith("index,")

@@ -13,7 +13,7 @@ from services.store.database import Database
 from tests.fakes.history import add_runs, one_run, queue_job
 from tests.fakes.results import make_result
 
-TGI = {"engine": "tgi", "hardware": None}
+TGI = {"engine": "tgi", "hardware": None, "flag_class": "matched"}
 
 
 def ids(client: TestClient, query: str = "") -> list[str]:
@@ -38,6 +38,8 @@ def test_every_filter_narrows(client: TestClient, database: Database) -> None:
         "workload=later": [queued],
         "target=one": [vllm],
         "hardware=A100-80GB": [queued, vllm],
+        "flag_class=matched": [tgi],
+        "flag_class=as-shipped": [queued, vllm],
         "status=completed": [tgi, vllm],
         "status=queued&status=running": [queued],
         "validity=INVALID": [tgi],

@@ -49,6 +49,7 @@ def test_every_panel_of_a_gpu_that_asks_the_database_shows_the_run(database: Dat
         "workload": ["tiny"],
         "hardware": ["A100-80GB"],
         "precision": ["BF16"],
+        "flags": ["as-shipped"],
         "kind": ["real"],
         "target": ["vllm", "tgi"],
         "run": [run],
@@ -71,5 +72,5 @@ def test_every_panel_of_a_gpu_that_asks_the_database_shows_the_run(database: Dat
     (per_watt,) = found.pop("compare: Output tokens per second per watt")
     assert per_watt["mean"] == 2
     (over_time,) = found.pop("history: Energy of an output token")
-    assert (over_time["metric"], over_time["value"]) == ("vllm · vllm · tiny", 0.5)
+    assert (over_time["metric"], over_time["value"]) == ("vllm · vllm · tiny · as-shipped", 0.5)
     assert found == {}

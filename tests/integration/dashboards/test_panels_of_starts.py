@@ -32,6 +32,7 @@ CHOSEN = {
     "workload": ["tiny"],
     "hardware": ["A100-80GB"],
     "precision": ["BF16"],
+    "flags": ["as-shipped"],
     "kind": ["real"],
     "target": ["vllm", "tgi"],
 }

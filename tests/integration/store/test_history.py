@@ -117,6 +117,8 @@ def test_runs_of_a_job_keep_its_order(database: Database) -> None:
         (RunFilter(engine=("tgi", "vllm")), [0, 1, 2, 3]),
         (RunFilter(model=("qwen",)), [2]),
         (RunFilter(hardware=("A100-80GB",)), [1]),
+        (RunFilter(flag_class=("as-shipped",), engine=("vllm",)), [0, 3]),
+        (RunFilter(flag_class=("matched",)), []),
         (RunFilter(target=("b",)), [3]),
         (RunFilter(workload=("chat",)), [3]),
         (RunFilter(status=("completed",)), [0]),

@@ -42,7 +42,7 @@ def old_result(**more: Any) -> dict[str, Any]:
 RESULTS = {"ended": old_result(workload=LOOP, version="0.11.0"), "failed": old_result(version=None)}
 RESULTS["failed"] |= {"summary": {}, "outcome": "failed", "error": "it broke"}
 SPECS = {name: result["spec"] for name, result in RESULTS.items()}
-SPECS |= {"queued": old_result()["spec"], "lost": old_result(workload=STEADY)["spec"]}
+SPECS |= {"queued": old_result(target={"flag_class": "matched"})["spec"], "lost": old_result(workload=STEADY)["spec"]}
 
 
 @pytest.fixture
@@ -133,6 +133,9 @@ def test_new_columns_are_filled_from_what_is_kept(grown: Database) -> None:
         "lost": None,
     }
     assert {name: run.engine_version for name, run in runs.items()} == dict.fromkeys(runs) | {"ended": "0.11.0"}
+    classes = {name: run.flag_class for name, run in runs.items()}
+    assert classes == dict.fromkeys(runs, "as-shipped") | {"queued": "matched"}
+    assert [run.id for run in list_runs(grown, RunFilter(flag_class=("matched",))).items] == ["queued"]
     summary = RESULTS["ended"]["summary"]
     assert runs["ended"].metrics.tokens_per_s_per_user_p50 == pytest.approx(summary["tokens_per_s_per_user"]["p50"])
     assert runs["ended"].metrics.output_tokens_per_s_per_gpu == pytest.approx(summary["output_tokens_per_s_per_gpu"])

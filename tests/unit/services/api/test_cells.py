@@ -29,6 +29,7 @@ def run(position: int, rate: float | None, **more: Any) -> Run:
         "hardware": None,
         "precision": None,
         "endpoint": None,
+        "flag_class": "as-shipped",
         "repeat": position,
         "spec_digest": "d",
         "workload_digest": "d",

@@ -32,6 +32,7 @@ def make_run(number: int = 0, **more: Any) -> Run:
         "hardware": None,
         "precision": None,
         "endpoint": None,
+        "flag_class": "as-shipped",
         "repeat": 0,
         "spec_digest": "d",
         "workload_digest": "d",
