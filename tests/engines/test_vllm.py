@@ -79,6 +79,12 @@ def test_a_long_run_without_a_fault_is_valid(server: OpenTarget, long_workload: 
     telemetry = outcome.result.telemetry
     assert telemetry is not None
     assert set(telemetry["series"]) == set(VLLM.metric_names) - {"process_start_time_seconds"}
+    told = telemetry["server"]
+    assert (told["ttft_requests"], told["queue_requests"], told["preemptions"]) == (100, 100, 0)
+    # By two clocks, one of which begins to wait before the other's request is there.
+    assert 0 <= told["queue_mean_s"] < told["ttft_mean_s"] < outcome.result.summary["ttft_s"]["mean"]
+    assert 0 < told["kv_cache_usage_mean_ratio"] <= told["kv_cache_usage_max_ratio"] <= 1
+    assert told["prefix_cache_hit_tokens"] == 0
     validity = outcome.result.validity
     assert_valid_here(validity.state, [reason.code for reason in validity.reasons if reason.severity != "note"])
 
