@@ -163,7 +163,7 @@ def run_figures() -> Made:
         width=24,
         height=4,
     )
-    units = {"engine": "string", "requests": "short", "preemptions": "short"}
+    units = {"requests": "short", "preemptions": "short"}
     units |= dict.fromkeys(("KV cache, mean", "KV cache, most", "prompt tokens from prefix cache"), "percentunit")
     return rows(about, Sql(FIGURES), units=units)
 
