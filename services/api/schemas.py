@@ -119,7 +119,11 @@ class RunDetailOut(RunOut):
     """One run with its spec, the whole RunResult and its attempts."""
 
     spec: dict[str, Any]
-    result: dict[str, Any] | None = Field(description="the RunResult, with its schema_version; null until there is one")
+    result: dict[str, Any] | None = Field(
+        description="the RunResult, with its schema_version; null until there is one. Its `telemetry` is what the "
+        "engine said of itself: `series` over the window, `counters` before and after the load, and `server`: its own "
+        "mean time to first token and queue time, KV cache, prefix cache and preemptions; null where it does not tell"
+    )
     attempts: list[AttemptOut]
     records: int = Field(description="request records kept; 0 without a result")
 
