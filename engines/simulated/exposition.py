@@ -41,6 +41,8 @@ class Histogram:
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self._bounds = bounds
+        # a page is rendered while tokens are to be sent
+        self._words = [*map(str, bounds), "+Inf"]
         self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0
 
@@ -54,11 +56,12 @@ class Histogram:
         lines = []
         total = 0
         comma = "," if labels else ""
-        for bound, count in zip([*map(str, self._bounds), "+Inf"], self._counts, strict=True):
+        start = f'{name}_bucket{{{labels}{comma}le="'
+        for bound, count in zip(self._words, self._counts, strict=True):
             total += count
-            lines.append(f'{name}_bucket{{{labels}{comma}le="{bound}"}} {float(total)}')
+            lines.append(f'{start}{bound}"}} {total}.0')
         braces = f"{{{labels}}}" if labels else ""
-        return [*lines, f"{name}_count{braces} {float(total)}", f"{name}_sum{braces} {self._sum}"]
+        return [*lines, f"{name}_count{braces} {total}.0", f"{name}_sum{braces} {self._sum}"]
 
 
 class Exposition:
