@@ -10,7 +10,7 @@ from engines.clock import monotonic_ns, sleep_s
 from engines.simulated.fit import predict
 from engines.simulated.published import ROWS
 from engines.simulated.start import SimulatedServer, simulated_engine
-from tests.integration.engines.simulated.talk import ask_json, burst, connect, generate, http
+from tests.integration.engines.simulated.talk import ask, ask_json, burst, connect, generate, http
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +32,9 @@ def test_stamps_lie_between_what_the_client_did_and_what_it_saw(server: Simulate
     for sent_ns, seen_ns in zip(truth["token_ns"], completion.event_ns, strict=True):
         assert sent_ns <= seen_ns
     assert truth["last_token_ns"] <= truth["end_ns"]
+    assert truth["arrival_ns"] - slack_ns <= truth["queued_ns"] <= truth["begun_ns"] < truth["first_made_ns"]
+    assert truth["first_made_ns"] <= truth["first_token_ns"]
+    assert truth["last_made_ns"] <= truth["last_token_ns"]
 
 
 def test_a_burst_is_told_request_by_request(server: SimulatedServer) -> None:
@@ -46,6 +49,33 @@ def test_a_burst_is_told_request_by_request(server: SimulatedServer) -> None:
         assert record["generated_tokens"] == completion.output_tokens == 16
         assert record["prompt_tokens"] == completion.input_tokens
         assert record["first_token_ns"] <= completion.event_ns[0]
+
+
+def test_its_metrics_are_sums_over_the_truth(server: SimulatedServer) -> None:
+    """Also of answers that do not stream: those are sent at once, and made token by token all the same."""
+    first = server.ask("GET", "/truth?since=0")["next"]
+    before = page(server)
+    body = {"model": server.model, "prompt": " the", "max_tokens": 20, "ignore_eos": True}
+    ask_json(server, "POST", "/v1/completions", body)
+    burst(server, 20, max_tokens=12)
+    moved = {name: value - before[name] for name, value in page(server).items()}
+    told = server.truth(since=first)
+    assert len(told) == 21
+    for name, count, since, until in (
+        ("time_to_first_token", 21, "arrival_ns", "first_made_ns"),
+        ("inter_token_latency", 19 + 20 * 11, "first_made_ns", "last_made_ns"),
+        ("request_queue_time", 21, "queued_ns", "begun_ns"),
+    ):
+        assert moved[f"vllm:{name}_seconds_count"] == count
+        sum_s = sum(one[until] - one[since] for one in told) / 1e9
+        assert moved[f"vllm:{name}_seconds_sum"] == pytest.approx(sum_s, rel=1e-9), name
+
+
+def page(server: SimulatedServer) -> dict[str, float]:
+    """Samples of its own metrics without their labels; of several label sets the last."""
+    lines = ask(server, http("GET", "/metrics")).content.decode().splitlines()
+    samples = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    return {name.partition("{")[0]: float(value) for name, value in samples}
 
 
 def test_real_time_follows_the_scheduler(server: SimulatedServer) -> None:
