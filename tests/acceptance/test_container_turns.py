@@ -16,7 +16,7 @@ import pytest
 
 from engines.simulated.profiles import PROFILES
 from engines.simulated.start import simulated_engine
-from tests.acceptance.test_kill import WORKLOAD
+from tests.acceptance.test_kill import LONG_LEASE_S, PATIENT_LEASE_S, WORKLOAD
 from tests.fakes.docker_engine import DockerEngine, FakeContainer, docker_engine
 from tests.fakes.service import Service, await_true, free_port, running_service
 
@@ -27,7 +27,9 @@ pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 @contextmanager
-def stack(database_url: str, folder: Path) -> Iterator[tuple[Service, DockerEngine, list[dict[str, Any]]]]:
+def stack(
+    database_url: str, folder: Path, lease_s: float = LONG_LEASE_S
+) -> Iterator[tuple[Service, DockerEngine, list[dict[str, Any]]]]:
     """The service, the Docker Engine that it may ask, and a target for each container there."""
     ports = {name: free_port() for name in NAMES}
 
@@ -40,7 +42,7 @@ def stack(database_url: str, folder: Path) -> Iterator[tuple[Service, DockerEngi
     )
     with docker_engine(folder, *containers) as docker:
         settings = {"ENGINEBENCH_DOCKER_URL": docker.url, "ENGINEBENCH_CONTAINERS": ",".join(NAMES)}
-        settings["ENGINEBENCH_LEASE_S"] = "3"
+        settings["ENGINEBENCH_LEASE_S"] = str(lease_s)
         with running_service(database_url, folder / "state", settings=settings) as service:
             yield service, docker, [target(name, ports[name]) for name in NAMES]
         assert docker.running == []
@@ -81,7 +83,7 @@ def test_a_job_s_containers_take_turns_and_a_result_says_what_they_were(database
 
 def test_a_worker_killed_in_mid_run_and_a_cancel_leave_no_container(database_url: str, tmp_path: Path) -> None:
     long = WORKLOAD | {"requests": 5000}
-    with stack(database_url, tmp_path) as (service, docker, targets):
+    with stack(database_url, tmp_path, PATIENT_LEASE_S) as (service, docker, targets):
         job = service.submit(targets=targets[:2], workloads=[long], calibration=False)
         await_true(lambda: measuring(service, job), PATIENCE_S, service.log_tail)
         os.kill(worker_of(service), signal.SIGKILL)

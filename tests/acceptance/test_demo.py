@@ -27,7 +27,7 @@ def processes_below(folder: Path) -> list[int]:
 
 
 def is_running(url: str) -> bool:
-    return bool(httpx.get(f"{url}/v1/runs?status=running").json()["items"])
+    return bool(httpx.get(f"{url}/v1/runs?status=running", timeout=30.0).json()["items"])
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -37,7 +37,7 @@ def test_nothing_is_left_of_it(how: signal.Signals, tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as demo:
         assert demo.stderr is not None
         url = next(line.split()[-1] for line in demo.stderr if line.startswith("the service answers at"))
-        await_true(lambda: is_running(url), 30, lambda: "no run began")
+        await_true(lambda: is_running(url), 120, lambda: "no run began")
         assert processes_below(data)
         demo.send_signal(how)
         demo.stderr.read()

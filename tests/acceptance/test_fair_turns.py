@@ -12,7 +12,16 @@ import pytest
 
 from engines.clock import sleep_s
 from services.store.database import Database
-from tests.acceptance.test_kill import PATIENCE_S, WORKLOAD, Site, processes_of, site, unfinished
+from tests.acceptance.test_kill import (
+    LONG_LEASE_S,
+    PATIENCE_S,
+    PATIENT_LEASE_S,
+    WORKLOAD,
+    Site,
+    processes_of,
+    site,
+    unfinished,
+)
 from tests.fakes.card import Card
 from tests.fakes.service import await_true
 
@@ -41,7 +50,7 @@ def statuses(running: Site, job: str) -> list[str]:
 def test_twelve_runs_take_turns_there_and_back(
     database: Database, database_url: str, tmp_path: Path, card: Card
 ) -> None:
-    with site(database, database_url, tmp_path, "api", "w1", "w2") as running:
+    with site(database, database_url, tmp_path, "api", "w1", "w2", lease_s=LONG_LEASE_S) as running:
         running.submit(targets(card), repeats=3, order="abba", calibration=False)
         await_true(lambda: unfinished(database) == 0, PATIENCE_S, running.tell)
         assert statuses(running, running.jobs[0]) == ["completed"] * 12, running.tell()
@@ -53,17 +62,17 @@ def test_twelve_runs_take_turns_there_and_back(
 def test_workers_that_are_killed_in_mid_run_leave_no_engine_beside_another(
     database: Database, database_url: str, tmp_path: Path, card: Card
 ) -> None:
-    with site(database, database_url, tmp_path, "api", "w1", "w2") as running:
+    with site(database, database_url, tmp_path, "api", "w1", "w2", lease_s=PATIENT_LEASE_S) as running:
         work = [WORKLOAD | {"requests": 30}]
-        running.submit(targets(card), workloads=work, repeats=3, order="abba", calibration=False)
+        running.submit(targets(card), workloads=work, repeats=2, order="abba", calibration=False)
         for _ in range(3):
             await_true(lambda: at_work(running, card) is not None, PATIENCE_S, running.tell)
             before = len(card.seen)
             running.kill(at_work(running, card) or "w1")
             await_engine(running, card, before)
         await_true(lambda: unfinished(database) == 0, PATIENCE_S, running.tell)
-        assert statuses(running, running.jobs[0]) == ["completed"] * 12, running.tell()
-    assert 12 < len(card.seen) <= 15, "what was killed is carried out again, with an engine of its own"
+        assert statuses(running, running.jobs[0]) == ["completed"] * 8, running.tell()
+    assert 8 < len(card.seen) <= 11, "what was killed is carried out again, with an engine of its own"
 
 
 def at_work(running: Site, card: Card) -> str | None:
@@ -79,7 +88,7 @@ def await_engine(running: Site, card: Card, before: int) -> None:
 def test_an_engine_whose_keeper_died_with_the_worker_is_ended_before_the_next_turn(
     database: Database, database_url: str, tmp_path: Path, card: Card
 ) -> None:
-    with site(database, database_url, tmp_path, "api", "w1") as running:
+    with site(database, database_url, tmp_path, "api", "w1", lease_s=PATIENT_LEASE_S) as running:
         running.submit(targets(card)[:2], workloads=[WORKLOAD | {"requests": 30}], calibration=False)
         await_true(lambda: at_work(running, card) is not None, PATIENCE_S, running.tell)
         keeper = next(int(found.split(":")[0]) for found in processes_of(tmp_path) if "launch/keeper.py" in found)
@@ -93,7 +102,7 @@ def test_an_engine_whose_keeper_died_with_the_worker_is_ended_before_the_next_tu
 def test_a_cancelled_job_leaves_the_card_to_the_next(
     database: Database, database_url: str, tmp_path: Path, card: Card
 ) -> None:
-    with site(database, database_url, tmp_path, "api", "w1") as running:
+    with site(database, database_url, tmp_path, "api", "w1", lease_s=LONG_LEASE_S) as running:
         running.submit(targets(card), workloads=[WORKLOAD | {"requests": 5000}], repeats=3, calibration=False)
         await_true(lambda: len(card.alive()) == 1, PATIENCE_S, running.tell)
         sleep_s(0.5)

@@ -40,6 +40,10 @@ KILLS = ["api"] * 5 + ["worker"] * 7 + ["result"] * 6 + ["engine"] * 2
 #: Longest quiet time between two kills.
 MOST_QUIET_S = 3.5
 LEASE_S = 2.0
+#: Where nobody is killed, and a lease that lapses on a busy machine would only start an engine more.
+LONG_LEASE_S = 30.0
+#: Where somebody is, and all wait for his lease to lapse.
+PATIENT_LEASE_S = 5.0
 #: Asked of the engines by runs only, never by probes: tells load from everything else in a truth log.
 OUTPUT_TOKENS = 61
 REQUESTS = 12
@@ -55,6 +59,7 @@ class Site:
     database: Database
     url: str
     folder: Path
+    lease_s: float = LEASE_S
     port: int = field(default_factory=free_port)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     #: (run, attempt) -> end of its lease, for attempts whose worker was killed
@@ -73,7 +78,7 @@ class Site:
             "ENGINEBENCH_DATABASE_URL": self.url,
             "ENGINEBENCH_STATE_DIR": str(self.folder / name),
             "ENGINEBENCH_WORKER_ID": name,
-            "ENGINEBENCH_LEASE_S": str(LEASE_S),
+            "ENGINEBENCH_LEASE_S": str(self.lease_s),
             "ENGINEBENCH_POLL_S": "0.1",
             "ENGINEBENCH_DRAIN_S": "0",
             "ENGINEBENCH_ALLOW_LAUNCH": "true",
@@ -149,9 +154,9 @@ WORKLOAD = {
 
 
 @contextmanager
-def site(database: Database, database_url: str, folder: Path, *names: str) -> Iterator[Site]:
+def site(database: Database, database_url: str, folder: Path, *names: str, lease_s: float = LEASE_S) -> Iterator[Site]:
     """An API and workers; none is left at the end."""
-    running = Site(database, database_url, folder)
+    running = Site(database, database_url, folder, lease_s)
     try:
         for name in names:
             running.start(name)

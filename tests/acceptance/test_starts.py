@@ -11,7 +11,7 @@ import pytest
 from services.store.database import Database
 from tests.acceptance import test_container_turns as containers
 from tests.acceptance.test_fair_turns import NAMES, targets
-from tests.acceptance.test_kill import PATIENCE_S, WORKLOAD, Site, site, unfinished
+from tests.acceptance.test_kill import LONG_LEASE_S, PATIENCE_S, PATIENT_LEASE_S, WORKLOAD, Site, site, unfinished
 from tests.fakes.card import Card
 from tests.fakes.service import await_true
 
@@ -44,7 +44,7 @@ def measuring(running: Site, position: int) -> bool:
 def test_two_engines_two_starts_two_bursts_are_four_starts_there_and_back(
     database: Database, database_url: str, tmp_path: Path, card: Card
 ) -> None:
-    with site(database, database_url, tmp_path, "api", "w1", "w2") as running:
+    with site(database, database_url, tmp_path, "api", "w1", "w2", lease_s=LONG_LEASE_S) as running:
         running.submit(two(card), starts=BURSTS, calibration=False)
         await_true(lambda: unfinished(database) == 0, PATIENCE_S, running.tell)
         assert card.alive() == set()
@@ -70,7 +70,7 @@ def test_a_worker_killed_in_mid_start_goes_on_in_a_fresh_one_and_a_cancel_leaves
 ) -> None:
     # The first bursts take as long as the test needs to see them.
     work = [WORKLOAD | {"requests": 30, "arrival": {"kind": "closed_loop", "concurrency": 4}}]
-    with site(database, database_url, tmp_path, "api", "w1") as running:
+    with site(database, database_url, tmp_path, "api", "w1", lease_s=PATIENT_LEASE_S) as running:
         running.submit(two(card), workloads=work, starts=BURSTS, calibration=False)
         await_true(lambda: measuring(running, 1), PATIENCE_S, running.tell)
         running.kill("w1")

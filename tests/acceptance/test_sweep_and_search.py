@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -45,6 +46,8 @@ SEARCH: dict[str, Any] = {
     "arrival": "constant",
     "least_s": 1.5,
 }
+#: Mean seconds from token to token with all slots taken, and what of it a busy machine makes that cannot keep 16/s.
+PACE, SLOWED = 0.0123, 1.1
 #: Runs that the machine itself kept from being VALID stop a search after so many at one value.
 STOPPED = "the search stopped"
 
@@ -106,19 +109,23 @@ def test_a_search_is_one_job_and_says_what_the_engine_takes(service: Service, se
     if found["state"] == "inconclusive":
         assert STOPPED in found["words"], found
         return
+    if found["state"] == "none_meets":
+        assert pace_of(server) >= SLOWED * PACE, found
+        return
     assert found["state"] == "found", found
     best, worst = found["highest_meeting"], found["lowest_failing"]
     # Four slots, each 16 tokens of eleven milliseconds: some twenty requests a second are what it can serve.
     assert 8 <= best < worst, found
     assert best <= 22.63, found
-    assert worst >= 16, found
+    if pace_of(server) < SLOWED * PACE:
+        assert worst >= 16, found
     assert len(load_of(server)) >= sum(value["requests"] for value in found["values"])
     assert f"{best:g} requests/s" in found["words"]
 
 
 def test_a_search_outlives_its_workers(database: Database, database_url: str, tmp_path: Path) -> None:
     """SIGKILL in the middle of a run and between result and database: no run of it is lost, and none is doubled."""
-    settings = {"ENGINEBENCH_LEASE_S": "1"}
+    settings = {"ENGINEBENCH_LEASE_S": "2"}
     state = tmp_path / "worker"
     with (
         simulated_engine("vllm-mistral-7b", max_running=4) as server,
@@ -152,6 +159,12 @@ def test_a_search_outlives_its_workers(database: Database, database_url: str, tm
     assert isinstance(verdict, Verdict)
     assert found.verdict == json.loads(json.dumps(verdict.to_json()))
     assert max(run.attempt for run in runs_of_job(database, job_id)) > 1
+
+
+def pace_of(server: SimulatedServer) -> float:
+    """Mean seconds from token to token by the engine's own account: a busy machine slows it, and what it can serve."""
+    gaps_s = [(one["last_token_ns"] - one["first_token_ns"]) / (OUTPUT_TOKENS - 1) / 1e9 for one in load_of(server)]
+    return fmean(gaps_s)
 
 
 def load_of(server: SimulatedServer) -> list[dict[str, Any]]:

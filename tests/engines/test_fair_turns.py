@@ -11,7 +11,7 @@ import pytest
 
 from services.store.database import Database
 from tests.acceptance.test_fair_turns import at_work, await_engine, statuses
-from tests.acceptance.test_kill import ROOT, WORKLOAD, Site, site, unfinished
+from tests.acceptance.test_kill import LONG_LEASE_S, PATIENT_LEASE_S, ROOT, WORKLOAD, Site, site, unfinished
 from tests.engines.conftest import ENVIRONMENTS, VARIABLES
 from tests.fakes.card import Card, one_card
 from tests.fakes.service import await_true
@@ -50,7 +50,7 @@ def test_four_engines_take_twelve_turns_and_a_killed_worker_s_engine_is_gone_bef
     work = [WORKLOAD | {"output_tokens": {"kind": "fixed", "tokens": 16}}]
     with one_card(tmp_path) as card:
         place(card)
-        with site(database, database_url, tmp_path, "api", "w1", "w2") as running:
+        with site(database, database_url, tmp_path, "api", "w1", "w2", lease_s=PATIENT_LEASE_S) as running:
             running.submit(targets(card, models["qwen2"]), workloads=work, repeats=3, order="abba", calibration=False)
             for _ in range(2):
                 await_true(lambda: at_work(running, card) is not None, PATIENCE_S, running.tell)
@@ -79,7 +79,7 @@ def test_a_cancel_in_mid_run_leaves_the_card_of_a_real_engine_to_the_next(
     with one_card(tmp_path) as card:
         place(card)
         real, simulated = targets(card, models["qwen2"])[:2]
-        with site(database, database_url, tmp_path, "api", "w1") as running:
+        with site(database, database_url, tmp_path, "api", "w1", lease_s=LONG_LEASE_S) as running:
             running.submit([real], workloads=[WORKLOAD | {"requests": 5000}], repeats=2, calibration=False)
             cancelled = running.jobs[0]
             await_true(lambda: is_measuring(running, cancelled), PATIENCE_S, running.tell)

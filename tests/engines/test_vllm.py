@@ -99,10 +99,12 @@ def test_the_same_run_with_one_request_of_somebody_else_is_inconclusive(
 
     outcome = interrupted(drive, server, long_workload, stranger)
     assert outcome.result.failures == {}
-    (told,) = [reason.message for reason in outcome.result.validity.reasons if reason.code == "foreign_traffic"]
-    assert told.startswith("the engine counted 101 finished requests over the window, our requests account for 100")
-    assert "a health check that generates" in told
-    assert outcome.result.validity.state == "INCONCLUSIVE"
+    (told,) = [reason for reason in outcome.result.validity.reasons if reason.code == "foreign_traffic"]
+    assert told.severity == "inconclusive"
+    assert told.message.startswith("the engine counted 101 finished requests over the window, our requests account for")
+    assert "a health check that generates" in told.message
+    # Of the run as a whole a busy machine may say worse.
+    assert outcome.result.validity.state != "VALID"
 
 
 def test_the_same_run_with_the_server_stopped_in_it_fails(

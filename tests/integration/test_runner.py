@@ -108,7 +108,7 @@ def test_a_tokenizer_route_that_hangs_is_told_with_the_way_around_it(
 
 def test_the_time_limit_is_the_whole_run_s(server: SimulatedServer, tmp_path: Path) -> None:
     slow: dict[str, Any] = {"output_tokens": {"kind": "fixed", "tokens": 200}, "warmup_batches": 50}
-    outcome = run(spec(server, limits={"run_timeout_s": 2.0}, **slow), tmp_path)
+    outcome = run(spec(server, limits={"run_timeout_s": 4.0}, **slow), tmp_path)
     assert isinstance(outcome.error, LoadFailed)
     assert outcome.error.field == "limits.run_timeout_s"
     batches = outcome.result.environment["warmup_output_tokens_per_s"]

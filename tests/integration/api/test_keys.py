@@ -125,7 +125,7 @@ def test_an_open_service_wants_a_key_once_one_was_made(database_url: str, tmp_pa
         assert service.client.get("/v1/runs").status_code == 200
         assert "securitySchemes" not in service.client.get("/openapi.json").json()["components"]
         key = admin("create", "--name", "first", "--role", "read")
-        await_true(lambda: service.client.get("/v1/runs").status_code == 401, 10.0, service.log_tail)
+        await_true(lambda: service.client.get("/v1/runs").status_code == 401, 60.0, service.log_tail)
         answer = service.client.get("/openapi.json", headers=bearer(key["key"]))
         assert answer.json()["components"]["securitySchemes"]["apiKey"]["scheme"] == "bearer"
         # With its last key revoked it lets nobody in, rather than everybody.

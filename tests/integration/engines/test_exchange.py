@@ -55,7 +55,7 @@ def test_how_a_response_ends(script: Callable[[Peer], None], ended: str, body: b
     with raw_server(script) as server:
         origin = origin_at(server.port)
         wire = WireRequest(3, encode_http(origin, "/v1/completions", b"{}", keep_alive=False))
-        capture = exchange(origin, wire, timeout_s=0.6)
+        capture = exchange(origin, wire, timeout_s=2.0)
         assert server.requests == [wire.payload]
     assert (capture.index, capture.ended) == (3, ended)
     if body is not None:

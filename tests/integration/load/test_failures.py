@@ -55,7 +55,7 @@ def test_no_connection_in_time(tmp_path: Path, deaf: int) -> None:
 
 def test_many_connections_hang_together_not_in_turn(tmp_path: Path, deaf: int) -> None:
     # 500 are opened 64 at a time; eight turns of the timeout would outlast the run.
-    plan = make_plan(tmp_path / "spool", deaf, 500, connect_timeout_s=0.5, run_timeout_s=2.5)
+    plan = make_plan(tmp_path / "spool", deaf, 500, connect_timeout_s=1.0, run_timeout_s=7.0)
     outcome = drive(plan, RunControl())
     assert outcome.ended == "complete"
     assert {capture.ended for capture in outcome.captures()} == {"connect"}
@@ -106,13 +106,14 @@ def test_not_answered_in_time(tmp_path: Path) -> None:
         peer.wait_for_close()
 
     with scripted_server(stall) as server:
-        plan = make_plan(tmp_path / "spool", server.port, 3, request_timeout_s=0.3)
+        plan = make_plan(tmp_path / "spool", server.port, 3, request_timeout_s=1.5)
         captures = list(drive(plan, RunControl()).captures())
         server.close()
         seen = server.seen
     assert {(capture.ended, capture.body) for capture in captures} == {("timeout", SSE_HEAD + CHUNK)}
-    assert {capture.error for capture in captures} == {"no complete response within 0.3 s"}
-    assert all((capture.ended_ns - capture.sent_ns) / 1e9 >= 0.3 for capture in captures)
+    assert {capture.error for capture in captures} == {"no complete response within 1.5 s"}
+    # Counted from the reading of the clock before the send; the kernel's stamp of it may come later.
+    assert all((capture.ended_ns - capture.scheduled_ns) / 1e9 >= 1.5 for capture in captures)
     assert len(seen.closed_ns) == 3
 
 
@@ -124,7 +125,7 @@ def test_a_timeout_frees_its_slot(tmp_path: Path) -> None:
             peer.stream(1)
 
     with scripted_server(stall_first) as server:
-        plan = closed_loop(tmp_path / "spool", server.port, 3, 1, request_timeout_s=0.2)
+        plan = closed_loop(tmp_path / "spool", server.port, 3, 1, request_timeout_s=1.5)
         captures = list(drive(plan, RunControl()).captures())
     assert [capture.ended for capture in captures] == ["timeout", "complete", "complete"]
 

@@ -21,6 +21,7 @@ from engines.clock import monotonic_ns, sleep_s
 from engines.contract import Capture
 from tests.integration.load.plans import closed_loop, make_plan
 from tests.integration.load.scripted import CHUNK, LAST_CHUNK, SSE_HEAD, Peer, ScriptedServer, scripted_server
+from tests.integration.load.test_stopping import HELD_UP_NS, SETTLE_S
 
 REQUESTS = 24
 SPREAD = array("q", [k * 7_000_000 for k in range(REQUESTS)])
@@ -144,7 +145,7 @@ def when_all_are_stalled(server: ScriptedServer, requests: int, act: Any) -> Tim
     def wait_and_act() -> None:
         while len(server.seen.requests) < requests:
             sleep_s(0.01)
-        sleep_s(0.1)
+        sleep_s(SETTLE_S)
         act()
 
     timer = Timer(0, wait_and_act)
@@ -188,7 +189,7 @@ def test_a_lapsed_lease_stops_all(tmp_path: Path) -> None:
         sent = [capture.sent_ns for capture in outcome.captures() if capture.sent_ns]
     assert outcome.ended == "lapsed"
     assert control.deadline_ns is not None
-    assert max(sent) < control.deadline_ns + 100_000_000
+    assert max(sent) < control.deadline_ns + HELD_UP_NS
     assert len(server.seen.closed_ns) == len(server.seen.accepted_ns)
 
 

@@ -15,6 +15,11 @@ from engines.clock import monotonic_ns, sleep_s
 from tests.integration.load.plans import closed_loop, make_plan
 from tests.integration.load.scripted import CHUNK, SSE_HEAD, Peer, ScriptedServer, scripted_server
 
+#: What has been sent is read by then, on a busy machine too.
+SETTLE_S = 0.5
+#: Of a send after the deadline, that the clock was looked at before it: the process may have lost its core in between.
+HELD_UP_NS = 1_000_000_000
+
 
 def answer_two_then_stall(peer: Peer) -> None:
     if len(peer.server.seen.requests) <= 2:
@@ -28,7 +33,7 @@ def wait_until_stalled(server: ScriptedServer) -> None:
     """Two are answered and one hangs."""
     while len(server.seen.requests) < 3:
         sleep_s(0.01)
-    sleep_s(0.1)
+    sleep_s(SETTLE_S)
 
 
 def assert_two_kept_one_stopped(outcome_captures: list[tuple[str, bytes]]) -> None:
@@ -71,11 +76,11 @@ def test_cancelled_before_it_began_sends_nothing(tmp_path: Path) -> None:
 
 def test_the_run_timeout_ends_the_window(tmp_path: Path) -> None:
     with scripted_server(answer_two_then_stall) as server:
-        plan = closed_loop(tmp_path / "spool", server.port, 4, 1, run_timeout_s=0.5)
+        plan = closed_loop(tmp_path / "spool", server.port, 4, 1, run_timeout_s=2.0)
         outcome = drive(plan, RunControl())
         captures = list(outcome.captures())
     assert outcome.ended == "timeout"
-    assert outcome.wall_s >= 0.5
+    assert outcome.wall_s >= 2.0
     assert_two_kept_one_stopped([(capture.ended, capture.body) for capture in captures])
 
 
@@ -108,14 +113,14 @@ def test_a_lapsed_deadline_stops_the_load(tmp_path: Path) -> None:
     sent = [capture.sent_ns for capture in outcome.captures() if capture.sent_ns]
     assert sent
     # The clock is looked at before each send; the kernel's stamp of the last one may be a moment later.
-    assert max(sent) < control.deadline_ns + 100_000_000
+    assert max(sent) < control.deadline_ns + HELD_UP_NS
     assert len(seen.closed_ns) == len(seen.accepted_ns)
 
 
 def test_a_deadline_pushed_on_is_the_one_that_counts(tmp_path: Path) -> None:
     control = RunControl()
     with scripted_server(lambda peer: peer.stream(1, gap_s=0.01)) as server:
-        timer = push_deadlines(control, server, 30.0, 0.8, 1.2)
+        timer = push_deadlines(control, server, 30.0, 1.5, 2.0)
         outcome = drive(closed_loop(tmp_path / "spool", server.port, 100_000, 2), control)
         timer.join()
     assert outcome.ended == "lapsed"

@@ -101,6 +101,11 @@ def reasons(outcome: RunOutcome) -> dict[str, str]:
     return {reason.code: reason.message for reason in outcome.result.validity.reasons if reason.severity != "note"}
 
 
+def severities(outcome: RunOutcome) -> dict[str, str]:
+    """How grave each reason is: code -> severity."""
+    return {reason.code: reason.severity for reason in outcome.result.validity.reasons}
+
+
 def notes(outcome: RunOutcome) -> dict[str, str]:
     """What was only worth a note: code -> message."""
     return {reason.code: reason.message for reason in outcome.result.validity.reasons if reason.severity == "note"}
@@ -109,9 +114,9 @@ def notes(outcome: RunOutcome) -> dict[str, str]:
 def assert_clean(drive_once: Callable[[], RunOutcome]) -> RunOutcome:
     """A run without a fault is VALID, or kept from it by nothing but a busy machine; that run.
 
-    A machine that stands still holds up the simulated engine too, which then honestly is not steady: so one of three.
+    A machine that stands still holds up the simulated engine too, which then honestly is not steady: so one of five.
     """
-    for _ in range(2):
+    for _ in range(4):
         outcome = drive_once()
         if outcome.error is None and not set(reasons(outcome)) - MACHINE_REASONS:
             break

@@ -25,6 +25,7 @@ from tests.integration.validity.driving import (
     drive,
     notes,
     reasons,
+    severities,
     wait_for_end,
     wait_for_finished,
     wait_for_load,
@@ -128,7 +129,9 @@ def test_foreign_traffic_of_one_percent_is_noticed(server: SimulatedServer, toke
     assert "the engine counted 101 finished requests over the window, our requests account for 100" in "".join(
         reason.message for reason in outcome.result.validity.reasons if reason.code == "foreign_traffic"
     )
-    assert outcome.result.validity.state == "INCONCLUSIVE"
+    # Of the run as a whole a busy machine may say worse.
+    assert severities(outcome)["foreign_traffic"] == "inconclusive"
+    assert outcome.result.validity.state != "VALID"
     assert_clean(lambda: drive(server, seed=next(SEEDS), requests=100))
 
 

@@ -30,7 +30,7 @@ def run(folder: Path, *resources: str, scrape_interval_s: float | None = 0.05) -
             "requests": 40,
             "prompts": {"kind": "synthetic", "input_tokens": {"kind": "fixed", "tokens": 16}},
             "output_tokens": {"kind": "fixed", "tokens": 8},
-            "arrival": {"kind": "constant", "rate_per_s": 10},
+            "arrival": {"kind": "constant", "rate_per_s": 25},
             "warmup_batches": 0,
         },
         "calibration": False,
