@@ -19,11 +19,12 @@ demo: install ## the main job on simulated engines, over HTTP, in one command (J
 
 test: test-together test-alone ## every test that needs only pip: SQLite and a real Postgres it starts itself
 
-test-together: dev ## its tests that measure nothing, two at a time
-	$(BIN)/pytest -m "not alone" -n 2 --dist worksteal tests/acceptance tests/integration tests/unit
+# Three on two cores, since they wait for engines and services half the time. ALSO=tests/stack adds those.
+test-together: dev ## most of them, three at a time
+	$(BIN)/pytest -m "not alone" -n 3 --dist worksteal tests/acceptance $(ALSO) tests/integration tests/unit
 
-test-alone: dev ## its tests that measure, one at a time
-	$(BIN)/pytest -m alone
+test-alone: dev ## its tests that judge the machine, one at a time
+	$(BIN)/pytest -m alone tests/integration
 
 test-engines: dev ## the same code against real servers on CPU: mlx-lm, transformers serve, vLLM
 	$(BIN)/python tests/engines/install.py

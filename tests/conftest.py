@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -11,29 +13,47 @@ import pytest
 from services.store.database import Database, close, migrate, open_database
 from tests.fakes.postgres import PostgresServer, postgres_server
 
-#: What measures, or holds a machine's faults apart from an engine's: two of these at once would spoil each other.
+#: What holds a machine's faults apart from an engine's: two of these at once would spoil each other.
 ALONE = (
-    "acceptance/test_demo.py",
-    "acceptance/test_fair_turns.py",
-    "acceptance/test_faults.py",
-    "acceptance/test_mission.py",
-    "acceptance/test_starts.py",
-    "acceptance/test_sweep_and_search.py",
-    "integration/arrivals",
-    "integration/engines",
-    "integration/load",
     "integration/test_known_answer.py",
-    "integration/test_runner.py",
     "integration/validity",
 )
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks them, so that `make test` runs them one at a time, and the others two at a time."""
+#: What takes seconds a test, for it starts services and engines.
+LONG = ("acceptance", "stack")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
+    """Marks what is to run alone, and deals what is left after `-m` to those that share the rest, the longest first."""
     for item in items:
-        if any(item.path.is_relative_to(Path(__file__).parent / place) for place in ALONE):
+        if lies_in(item, ALONE):
             item.add_marker("alone")
+    yield
+    if sharers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
+        items[:] = deal(items, sharers)
+
+
+def lies_in(item: pytest.Item, places: Sequence[str]) -> bool:
+    return any(item.path.is_relative_to(Path(__file__).parent / place) for place in places)
+
+
+def deal(items: Sequence[pytest.Item], sharers: int) -> list[pytest.Item]:
+    """The same tests, so that each of the equal parts which worksteal gives out at first begins with the longest ones.
+
+    A part's owner keeps its beginning, and whoever has nothing left steals from an end.
+    """
+    longest = [item for item in items if item.get_closest_marker("slow")]
+    others = [item for item in items if not item.get_closest_marker("slow")]
+    longest += [item for item in others if lies_in(item, LONG)]
+    short = iter(item for item in others if not lies_in(item, LONG))
+    dealt: list[pytest.Item] = []
+    for number in range(sharers):
+        size = (len(items) - len(dealt)) // (sharers - number)
+        hand = longest[number::sharers]
+        dealt += [*hand, *islice(short, size - len(hand))]
+    return dealt
 
 
 @pytest.fixture(scope="session")
