@@ -32,6 +32,9 @@ UNTOLD = WorkerHost()
 _FORGET_WORKERS_AFTER = timedelta(days=1)
 
 
+#: Other rows of runs. Made once: a made one costs as much as the whole rest of a look at the queue.
+_OTHER, _FELLOW, _GIVER = runs.alias("other"), runs.alias("fellow"), runs.alias("giver")
+
 #: Run, its job, the attempt, its target's name, its start.
 _Taken = tuple[str, str, int, str, int | None]
 
@@ -244,19 +247,17 @@ def _first_free(moment: datetime) -> Any:
 
 def lengths_known() -> ColumnElement[bool]:
     """The run has its output lengths, or the one that gives them has ended."""
-    other = runs.alias()
-    ended = exists().where(other.c.id == runs.c.lengths_from, other.c.status.in_(ENDED))
+    ended = exists().where(_OTHER.c.id == runs.c.lengths_from, _OTHER.c.status.in_(ENDED))
     return or_(runs.c.lengths_from.is_(None), ended)
 
 
 def _start_has_lengths() -> ColumnElement[bool]:
     """No run of the same start waits for lengths that another one is still to give."""
-    fellow, giver = runs.alias(), runs.alias()
     # Told apart by a list that is made once: asked of each run anew, it takes as many looks as runs wait, squared.
     waiting = (
-        select(fellow.c.job_id, fellow.c.target, fellow.c.start)
-        .join(giver, giver.c.id == fellow.c.lengths_from)
-        .where(fellow.c.status == RunStatus.QUEUED, fellow.c.start.is_not(None), giver.c.status.not_in(ENDED))
+        select(_FELLOW.c.job_id, _FELLOW.c.target, _FELLOW.c.start)
+        .join(_GIVER, _GIVER.c.id == _FELLOW.c.lengths_from)
+        .where(_FELLOW.c.status == RunStatus.QUEUED, _FELLOW.c.start.is_not(None), _GIVER.c.status.not_in(ENDED))
     )
     return or_(runs.c.start.is_(None), tuple_(runs.c.job_id, runs.c.target, runs.c.start).not_in(waiting))
 
