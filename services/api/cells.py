@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from bench_runner.measure.nesting import spread_over
-from services.api.schemas import CellOut, SpreadOut, StartOut
+from services.api.job_schemas import CellOut, SpreadOut, StartOut
 from services.store.rows import ENDED, Run, RunMetrics, RunStatus
 
 METRICS = tuple(RunMetrics.__dataclass_fields__)

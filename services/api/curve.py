@@ -7,7 +7,7 @@ from typing import Any
 
 from bench_runner.measure.nesting import spread_over
 from bench_runner.measure.stats import MINIMUM_SAMPLES
-from services.api.schemas import CurveOut, CurvePointOut, LeftOutOut, SeriesOut, SpreadOut
+from services.api.job_schemas import CurveOut, CurvePointOut, LeftOutOut, SeriesOut, SpreadOut
 from services.store.rows import ENDED, Run
 
 #: Field of a point -> the figure it is the spread of.

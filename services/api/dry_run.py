@@ -9,7 +9,7 @@ from engines.catalog import find_engine
 from engines.launch.disclosure import disclosed
 from engines.spec import Attached, Container, Launched, TargetSpec
 from services.api.fairness import asymmetries_planned
-from services.api.schemas import DryRunOut, StepOut
+from services.api.job_schemas import DryRunOut, StepOut
 from services.domain.job import JobSpec, PlannedRun
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from bench_runner.fairness import asymmetries
 from bench_runner.plan.spec import WorkloadSpec
 from engines.spec import TargetSpec
-from services.api.schemas import AsymmetryOut
+from services.api.job_schemas import AsymmetryOut
 from services.domain.job import PlannedRun
 from services.store.database import Database
 from services.store.treated import servers_in_job, targets_in_job, workloads_in_job

@@ -24,18 +24,10 @@ from services.api.deps import Caller, Config, Cursor, JobId, Labels, Limit, Stor
 from services.api.dry_run import what_would_run
 from services.api.events import follow_job
 from services.api.fairness import asymmetries_found, asymmetries_planned
+from services.api.job_schemas import CurveOut, DryRunOut, JobAcceptedOut, JobDetailOut, JobOut, RunState, SearchOut
 from services.api.openapi import problems
 from services.api.rules import check_job, house_rules
-from services.api.schemas import (
-    CurveOut,
-    DryRunOut,
-    JobAcceptedOut,
-    JobDetailOut,
-    JobOut,
-    PageOut,
-    RunState,
-    SearchOut,
-)
+from services.api.schemas import PageOut
 from services.api.shown import shown_job
 from services.domain.errors import NotFound, Problem
 from services.domain.expansion import expand
