@@ -16,15 +16,10 @@ from prometheus_client.registry import Collector
 from bench_runner.measure.result import ValidityState
 from services.domain.errors import ServiceError
 from services.store.database import Database
-from services.store.gauges import (
-    latest_for_metrics,
-    list_workers,
-    queue_depth,
-    running_progress,
-    state_counts,
-)
+from services.store.gauges import latest_for_metrics, queue_depth, running_progress, state_counts
 from services.store.retention import Retention, retention_so_far
 from services.store.rows import Run, WorkerRow
+from services.store.workers import list_workers
 
 LABELS = ("engine", "model", "workload", "target", "hardware", "simulated")
 #: A worker that was silent for longer does not count as there.

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from sqlalchemy import func, select
 
-from services.store.database import Database, now
-from services.store.rows import Run, RunStatus, WorkerHost, WorkerRow
+from services.store.database import Database
+from services.store.rows import Run, RunStatus
 from services.store.runs import run_from, select_runs
-from services.store.tables import latest_runs, runs, workers
-
-#: A worker that was silent for longer is not shown.
-SHOWN_FOR = timedelta(days=1)
+from services.store.tables import latest_runs, runs
 
 
 def latest_for_metrics(database: Database, most: int) -> tuple[list[Run], int]:
@@ -52,22 +47,3 @@ def running_progress(database: Database) -> list[Run]:
     with database.read() as connection:
         query = select_runs().where(runs.c.status == RunStatus.RUNNING).order_by(runs.c.started_at)
         return [run_from(row) for row in connection.execute(query).mappings()]
-
-
-def list_workers(database: Database) -> list[WorkerRow]:
-    """Workers that were seen within the last day, the most recent first."""
-    with database.read() as connection:
-        moment = now(connection)
-        query = select(workers).where(workers.c.seen_at >= moment - SHOWN_FOR).order_by(workers.c.seen_at.desc())
-        return [
-            WorkerRow(
-                name=row.name,
-                started_at=row.started_at,
-                seen_at=row.seen_at,
-                silent_s=(moment - row.seen_at).total_seconds(),
-                run_id=row.run_id,
-                version=row.version,
-                host=WorkerHost(row.open_files, row.state_free_bytes, row.state_size_bytes),
-            )
-            for row in connection.execute(query)
-        ]

@@ -7,7 +7,7 @@ attempt, so what an earlier owner says is told from what the present one says.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,22 +15,15 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, ins
 
 from services.store.database import Database, now
 from services.store.lengths import RunNotPossible, spec_to_run
-from services.store.rows import ENDED, ClaimedRun, Fence, Renewal, RunStatus, WorkerHost
+from services.store.rows import ENDED, ClaimedRun, Fence, Renewal, RunStatus
 from services.store.searches import SearchBusy, advance, hold_search
-from services.store.tables import attempts, resource_leases, run_resources, runs, workers
+from services.store.tables import attempts, resource_leases, run_resources, runs
 
 #: A run whose attempts were lost this often ends as failed: it kills its workers.
 MAX_LOST_ATTEMPTS = 5
 
 #: Looks at the queue in one claim; another worker may be quicker each time, and the next poll is near.
 _MOST_LOOKS = 100
-
-#: Of a worker that says nothing about its host.
-UNTOLD = WorkerHost()
-
-#: Heartbeats older than this are forgotten.
-_FORGET_WORKERS_AFTER = timedelta(days=1)
-
 
 #: Other rows of runs. Made once: a made one costs as much as the whole rest of a look at the queue.
 _OTHER, _FELLOW, _GIVER = runs.alias("other"), runs.alias("fellow"), runs.alias("giver")
@@ -138,22 +131,6 @@ def release(database: Database, fence: Fence) -> bool:
             return False
         _give_back(connection, fence, run.cancel_requested, moment)
         return True
-
-
-def beat(database: Database, worker: str, run_id: str | None, version: str, host: WorkerHost = UNTOLD) -> None:
-    """Say that the worker is there, what it does, and what its host has for it."""
-    with database.write() as connection:
-        moment = now(connection)
-        seen = {"seen_at": moment, "run_id": run_id, "version": version, **asdict(host)}
-        row = database.insert(workers).values(name=worker, started_at=moment, **seen)
-        connection.execute(row.on_conflict_do_update(index_elements=[workers.c.name], set_=seen))
-        connection.execute(delete(workers).where(workers.c.seen_at < moment - _FORGET_WORKERS_AFTER))
-
-
-def sign_off(database: Database, worker: str) -> None:
-    """The worker has ended as it was told to: it is not missed."""
-    with database.write() as connection:
-        connection.execute(delete(workers).where(workers.c.name == worker))
 
 
 def end_attempt(connection: Connection, fence: Fence, ended: str, moment: datetime, over: tuple[str, ...] = ()) -> None:

@@ -28,8 +28,9 @@ from services.domain.errors import Unavailable
 from services.domain.target import occupied_resources
 from services.settings import Settings
 from services.store.database import Database, close, open_database, ping
-from services.store.queue import beat, claim, hold, sign_off
+from services.store.queue import claim, hold
 from services.store.rows import ClaimedRun, WorkerHost
+from services.store.workers import beat, sign_off
 from services.telemetry.logs import about_run, in_work
 from services.telemetry.traces import open_traces
 from services.worker.execute import LONGEST_PAUSE_S, Runner, Workplace, carry_out, deliver

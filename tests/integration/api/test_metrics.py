@@ -9,8 +9,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from services.api.app import create_app
 from services.settings import Settings
 from services.store.database import Database
-from services.store.queue import beat, renew
+from services.store.queue import renew
 from services.store.results import finish
+from services.store.workers import beat
 from tests.fakes.history import add_runs, one_run, queue_job, take
 from tests.fakes.results import make_result
 

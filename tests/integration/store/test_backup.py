@@ -20,12 +20,13 @@ from services.store.backup import restore_backup, write_backup
 from services.store.database import Database, close, migrate, migration_config, open_database
 from services.store.jobs import get_job
 from services.store.keys import create_key, is_any_made, list_keys
-from services.store.queue import beat, claim
+from services.store.queue import claim
 from services.store.results import finish
 from services.store.retention import sweep
 from services.store.runs import get_records, get_run
 from services.store.schema import schema_fault
 from services.store.targets import create_target
+from services.store.workers import beat
 from tests.fakes.history import one_run
 from tests.fakes.jobs import planned, put
 from tests.fakes.postgres import PostgresServer

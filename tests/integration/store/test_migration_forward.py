@@ -12,7 +12,7 @@ from sqlalchemy import Connection, MetaData, insert
 
 from bench_runner.measure.record import to_json
 from services.store.database import Database, close, migrate, migration_config, open_database
-from services.store.gauges import latest_for_metrics, list_workers
+from services.store.gauges import latest_for_metrics
 from services.store.jobs import get_job, list_jobs, runs_of_job
 from services.store.queue import claim
 from services.store.records import pack
@@ -23,6 +23,7 @@ from services.store.schema import schema_fault
 from services.store.searches import searches_of_job
 from services.store.summaries import figures_of_job
 from services.store.targets import get_target
+from services.store.workers import list_workers
 from tests.fakes.records import make_record
 from tests.fakes.results import make_result
 

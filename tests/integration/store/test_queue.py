@@ -12,12 +12,12 @@ from sqlalchemy import select
 from engines.clock import sleep_s
 from services.store import tables
 from services.store.database import Database, close, open_database
-from services.store.gauges import list_workers
 from services.store.jobs import cancel_job, get_job
-from services.store.queue import MAX_LOST_ATTEMPTS, beat, claim, hold, release, renew, sign_off
+from services.store.queue import MAX_LOST_ATTEMPTS, claim, hold, release, renew
 from services.store.results import finish
 from services.store.rows import ClaimedRun, RunStatus, WorkerHost
 from services.store.runs import cancel_run, get_run
+from services.store.workers import beat, list_workers, sign_off
 from tests.fakes.jobs import planned, put, record, result, run_spec
 
 #: Longer than any test.

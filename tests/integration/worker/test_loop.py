@@ -15,11 +15,11 @@ from services.domain.errors import Unavailable
 from services.settings import Settings
 from services.store import queue, results
 from services.store.database import Database, close, open_database
-from services.store.gauges import list_workers
 from services.store.jobs import cancel_job, get_job
 from services.store.queue import claim, release
 from services.store.rows import ClaimedRun, Renewal, RunStatus
 from services.store.runs import get_run
+from services.store.workers import list_workers
 from services.worker import execute, keeper
 from services.worker.loop import site_of
 from services.worker.spool import write_result
