@@ -35,7 +35,7 @@ from tests.fakes.service import running_service
 
 RUNS, COPIES = 1_000, 100
 RUNS_A_JOB, REPEATS = 50, 5
-#: Every tenth job has starts: two for each cell, of three bursts and of two.
+#: Every tenth job, the last among them, has starts: two for each cell, of three bursts and of two.
 STARTS_EVERY, BURSTS = 10, 3
 #: Between two copies: all of them within the dashboard's 90 days.
 STEP_HOURS = 18
@@ -69,7 +69,7 @@ def seed(database: Database) -> None:
         batch = first // RUNS_A_JOB
         put(database, *planned_runs, labels={"batch": str(batch % 10)})
         while (claimed := claim(database, "bench", 60.0)) is not None:
-            given = in_start(result, claimed.run_id) if batch % STARTS_EVERY == 0 else result
+            given = in_start(result, claimed.run_id) if (batch + 1) % STARTS_EVERY == 0 else result
             finish(database, claimed, given, [])
 
 
