@@ -39,10 +39,11 @@ def shown_run(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def shown_result(result: Mapping[str, Any]) -> dict[str, Any]:
-    """A RunResult as JSON: its spec, and what its server ran with."""
+    """A RunResult as JSON: its spec, and what its server ran with. Of a container that was never told with a secret."""
     environment = dict(result["environment"])
     server = environment.get("server")
-    if server and server.get("flags"):
+    reach = result["spec"].get("target", {}).get("reach") or {}
+    if server and server.get("flags") and reach.get("kind") != "container":
         environment["server"] = {**server, "flags": list(as_shown(server["flags"]))}
     return {**result, "spec": shown_run(result["spec"]), "environment": environment}
 

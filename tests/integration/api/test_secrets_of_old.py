@@ -65,6 +65,16 @@ def test_a_job_and_its_run_are_shown_without(client: TestClient, database: Datab
     assert_without(shown(client, f"/v1/runs/{claimed.run_id}")["spec"]["target"])
 
 
+def test_what_a_container_ran_with_is_told_as_it_was_kept(client: TestClient, database: Database) -> None:
+    """Its words without a secret, then its settings: these are no further secrets of the last word's."""
+    result = json.loads(json.dumps(make_result()))
+    result["spec"]["target"]["reach"] = {"kind": "container", "container": "vllm", "url": "http://vllm:8000"}
+    flags = ["--dtype", "bfloat16", "--api-key", "[redacted]", "PREFIX_CACHING=0"]
+    result["environment"]["server"] = {"flags": flags}
+    (run_id,) = add_runs(database, result)
+    assert shown(client, f"/v1/runs/{run_id}")["result"]["environment"]["server"]["flags"] == flags
+
+
 def test_a_result_and_a_comparison_are_shown_without(client: TestClient, database: Database) -> None:
     results = [json.loads(json.dumps(make_result(repeat=n))) for n in range(2)]
     for result, most in zip(results, ("128", "64"), strict=True):
