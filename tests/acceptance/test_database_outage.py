@@ -92,7 +92,7 @@ def assert_says_that_the_database_is_away(service: Service, job_id: str, body: d
 def test_a_postgres_that_hangs_is_told_in_time_and_loses_no_run(tmp_path: Path) -> None:
     with mortal_postgres() as postgres, simulated_engine("vllm-mistral-7b") as server:
         url = postgres.server.create_database()
-        settings = {"ENGINEBENCH_DATABASE_TIMEOUT_S": "4"}
+        settings = {"ENGINEBENCH_DATABASE_TIMEOUT_S": "3"}
         with running_service(url, tmp_path / "state", settings=settings) as service:
             job_id = service.submit(targets=[target(server)], workloads=[WORKLOAD], calibration=False)
             await_true(lambda: len(load_of(server)) > 2, PATIENCE_S, service.log_tail)
