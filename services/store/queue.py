@@ -24,6 +24,7 @@ MAX_LOST_ATTEMPTS = 5
 
 #: Looks at the queue in one claim; another worker may be quicker each time, and the next poll is near.
 _MOST_LOOKS = 100
+
 #: Other rows of runs. Made once: to make one costs as much as the rest of a look at the queue.
 _OTHER, _FELLOW, _GIVER = runs.alias("other"), runs.alias("fellow"), runs.alias("giver")
 
