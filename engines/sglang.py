@@ -40,6 +40,8 @@ SGLANG = Engine(
         "prefix_cache_hits_total": "sglang:cached_tokens_total",
         "prompt_tokens_total": "sglang:prompt_tokens_total",
         "generation_tokens_total": "sglang:generation_tokens_total",
+        "time_to_first_token_seconds_sum": "sglang:time_to_first_token_seconds_sum",
+        "time_to_first_token_seconds_count": "sglang:time_to_first_token_seconds_count",
     },
     command=command,
     docs_url="https://docs.sglang.ai",

@@ -246,16 +246,17 @@ WHERE d.run_id = ${{run:sqlstring}} GROUP BY n ORDER BY 1
 
 
 def telemetry(*names: str, since_first: bool = False) -> Sql:
-    """Columns `seconds` and one a name, of the run that the variable names."""
+    """Columns `seconds` and one a name, of the run that the variable names; no row where none of them is told."""
     lists = ", ".join(f"json_array_elements_text(d.result #> '{{telemetry,series,{name}}}')" for name in names)
     less = {name: f" - (d.result #>> '{{telemetry,series,{name},0}}')::float8" for name in names if since_first}
     shown = ", ".join(f"{name}::float8{less.get(name, '')} AS {name}" for name in names)
+    told = " OR ".join(f"{name} IS NOT NULL" for name in names)
     return Sql(
         f"""
 SELECT seconds::float8 AS seconds, {shown}
 FROM documents d,
      ROWS FROM (json_array_elements_text(d.result #> '{{telemetry,at_s}}'), {lists}) AS t(seconds, {", ".join(names)})
-WHERE d.run_id = ${{run:sqlstring}}
+WHERE d.run_id = ${{run:sqlstring}} AND ({told})
 ORDER BY 1
 """
     )

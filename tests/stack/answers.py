@@ -39,6 +39,10 @@ class Facts:
         """(target, workload) -> its newest run."""
         return {(run["target"], run["workload"]): run for run in self.runs}
 
+    def newest_of(self, engine: str) -> Mapping[str, Any]:
+        """The newest run of this engine."""
+        return [run for run in self.runs if run["engine"] == engine][-1]
+
     def all_of(self, name: str) -> set[Any]:
         """The values of a field of the runs."""
         return {run[name] for run in self.runs}

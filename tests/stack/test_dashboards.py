@@ -30,7 +30,7 @@ from tests.fakes.postgres import PostgresServer, _binaries, libpq_url
 from tests.fakes.service import Service, await_true, free_port, running_service
 from tests.stack.answers import Answer, Facts, Sources
 from tests.stack.conftest import running_prometheus
-from tests.stack.expected import EXPECTED, WHILE_RUNNING
+from tests.stack.expected import EXPECTED, VLLM_ALONE, WHILE_RUNNING
 from tests.stack.names import names
 
 ROOT = Path(__file__).parents[2] / "dashboards"
@@ -86,6 +86,11 @@ def check_dashboards(stack: Stack, facts: Facts, caught: Mapping[tuple[str, str]
     faults: list[str] = []
     for name, board in dashboards().items():
         for chosen in choices(name, board, stack.sources, moments):
+            if "run" in chosen:
+                chosen["run"] = [facts.newest_of("tgi")["id"]]
+                untold = ask_all(name, board, stack.sources, chosen, moments)
+                assert not any(untold[place]["A"] for place in VLLM_ALONE)
+                chosen["run"] = [facts.newest_of("vllm")["id"]]
             for place, found in ask_all(name, board, stack.sources, chosen, moments).items():
                 answers = {"A": caught[place]} if place in WHILE_RUNNING else found
                 empty = [ref for ref, answer in answers.items() if not answer]
