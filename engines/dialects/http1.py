@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from engines.contract import Origin
 from engines.errors import RequestNotPossible
@@ -23,6 +24,8 @@ _TARGET = re.compile(r"/[\x21-\x7e]*")
 #: the empty line behind the headers; bare line feeds are forgiven
 HEAD_END = re.compile(rb"\r?\n\r?\n")
 _STATUS_LINE = re.compile(rb"HTTP/(\d)\.(\d) (\d{3})(?: [^\r\n]*)?")
+#: of a head whose lines are remembered
+_MOST_KNOWN_BYTES = 4_096
 _HEX = re.compile(rb"[0-9A-Fa-f]{1,15}")
 
 #: what we frame ourselves, so no header of a target may say otherwise
@@ -33,6 +36,9 @@ SIZES = {form % size: size for size in range(1, 4096) for form in (b"%x", b"%X")
 
 #: chunk-size lines by the size, as they are nearly always written; the chunk of size 0 is none
 LINES = [b"none", *(b"%x" % size for size in range(1, 4096))]
+
+#: bytes of a chunk with its framing, by the size
+FRAMED = [len(line) + size + 4 for size, line in enumerate(LINES)]
 
 #: the longest read that `WHOLE_CHUNKS` has an entry for
 LONGEST_READ_BYTES = 16_384
@@ -127,20 +133,30 @@ class Head:
         return self.length is None and not self.chunked
 
 
+def _parse_line(line: bytes) -> tuple[str, str] | None:
+    """A header's name in lower case and its value; `None` where it is none."""
+    raw_name, colon, raw_value = line.partition(b":")
+    name = raw_name.decode("latin-1")
+    return (name.lower(), raw_value.strip(b" \t").decode("latin-1")) if colon and _TOKEN.fullmatch(name) else None
+
+
+_parse_known_line = lru_cache(maxsize=256)(_parse_line)
+
+
 def parse_head(head: bytes) -> Head | str:
     """Status line and headers, without the empty line at their end; the text of what is wrong, where something is."""
     lines = head.replace(b"\r\n", b"\n").split(b"\n")
     match = _STATUS_LINE.fullmatch(lines[0])
     if match is None:
         return f"not an HTTP/1 status line: {shown(lines[0])}"
+    # The answers of one server begin nearly alike, so most lines are known.
+    parse = _parse_known_line if len(head) <= _MOST_KNOWN_BYTES else _parse_line
     headers: dict[str, str] = {}
     for line in lines[1:]:
-        raw_name, colon, raw_value = line.partition(b":")
-        name = raw_name.decode("latin-1")
-        if not colon or not _TOKEN.fullmatch(name):
+        parsed = parse(line)
+        if parsed is None:
             return f"not a header line: {shown(line)}"
-        value = raw_value.strip(b" \t").decode("latin-1")
-        key = name.lower()
+        key, value = parsed
         headers[key] = f"{headers[key]}, {value}" if key in headers else value
     version = f"{match[1].decode()}.{match[2].decode()}"
     status = int(match[3])

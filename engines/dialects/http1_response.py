@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import accumulate, islice
-from operator import add
+from itertools import accumulate
 
-from engines.dialects.http1 import HEAD_END, LINES, SIZES, Head, chunk_size, parse_head, shown
+from engines.dialects.http1 import FRAMED, HEAD_END, LINES, SIZES, Head, chunk_size, parse_head, shown
+
+#: of the line end that closes a chunk; counted where there are no chunks too, so that all raw ends are alike
+CLOSING_BYTES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +21,11 @@ class ParsedResponse:
     complete: bool
     #: what is wrong with the bytes, `None` where nothing is; what came before it is in `content` still
     malformed: str | None
-    #: content offset and raw offset at which each piece of the body begins, side by side
-    content_starts: list[int] = field(default_factory=list)
-    raw_starts: list[int] = field(default_factory=list)
+    #: the body as it was framed, joined it is `content`: its chunks, or all of it where there are none
+    pieces: list[bytes] = field(default_factory=list)
+    #: where each piece ends, side by side: in the content; in the raw bytes, `CLOSING_BYTES` further on
+    content_ends: list[int] = field(default_factory=list)
+    raw_ends: list[int] = field(default_factory=list)
 
     @property
     def status(self) -> int | None:
@@ -60,7 +64,9 @@ def split_response(raw: bytes) -> ParsedResponse:
         return _split_chunks(head, raw, position)
     content = raw[position:] if head.length is None else raw[position : position + head.length]
     complete = head.length is None or len(content) == head.length
-    return ParsedResponse(head, content, complete, None, [0], [position])
+    return ParsedResponse(
+        head, content, complete, None, [content], [len(content)], [position + len(content) + CLOSING_BYTES]
+    )
 
 
 def _split_chunks(head: Head, raw: bytes, position: int) -> ParsedResponse:
@@ -81,18 +87,13 @@ def _split_plain_chunks(head: Head, raw: bytes, position: int) -> ParsedResponse
     usual = max(lengths, default=0) < len(LINES) and list(map(LINES.__getitem__, lengths)) == sizes
     if not usual and list(map(SIZES.get, sizes)) != lengths:
         return None
-    content_starts = list(accumulate(lengths, initial=0))
-    framing = [len(size) + 4 for size in sizes]
-    before = accumulate(framing, initial=position - 2)
-    raw_starts = list(map(add, islice(before, 1, None), content_starts))
-    return ParsedResponse(head, b"".join(pieces), True, None, content_starts[:-1], raw_starts)
+    raw_ends = list(accumulate(map(FRAMED.__getitem__, lengths), initial=position))
+    return ParsedResponse(head, b"".join(pieces), True, None, pieces, list(accumulate(lengths)), raw_ends[1:])
 
 
 def _walk_chunks(head: Head, raw: bytes, position: int) -> ParsedResponse:
     pieces: list[bytes] = []
-    content_starts: list[int] = []
-    raw_starts: list[int] = []
-    content_length = 0
+    raw_ends: list[int] = []
     complete = False
     malformed: str | None = None
     while True:
@@ -110,15 +111,14 @@ def _walk_chunks(head: Head, raw: bytes, position: int) -> ParsedResponse:
         start = end + 2
         stop = start + size
         piece = raw[start:stop]
-        content_starts.append(content_length)
-        raw_starts.append(start)
         pieces.append(piece)
-        content_length += len(piece)
+        raw_ends.append(start + len(piece) + CLOSING_BYTES)
         position = stop + 2
         if not b"\r\n".startswith(raw[stop:position]):
             malformed = "a chunk is longer than its size says"
             break
-    return ParsedResponse(head, b"".join(pieces), complete, malformed, content_starts, raw_starts)
+    content_ends = list(accumulate(map(len, pieces)))
+    return ParsedResponse(head, b"".join(pieces), complete, malformed, pieces, content_ends, raw_ends)
 
 
 def _trailers_end(raw: bytes, position: int) -> bool:

@@ -19,8 +19,9 @@ from msgspec import Struct
 
 from engines.contract import EARLY_STOPS, Capture, Completion
 from engines.dialects.failures import error_event
-from engines.dialects.reading import Shortcut, Tally, count, understand
+from engines.dialects.reading import Shortcut, understand
 from engines.dialects.runs import Meaning, MeaningOf
+from engines.dialects.tally import Tally, count
 
 #: generated text of one choice: (choice) -> text; "" where it has none
 TextOf = Callable[[dict[str, Any]], str]
@@ -53,9 +54,13 @@ class Chunks:
     finishes: list[str | None] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
     runnings: list[int] = field(default_factory=list)
+    #: rows that brought a finish reason
+    ended: list[int] = field(default_factory=list)
 
     def add(self, choice: Choice) -> None:
         """One more."""
+        if choice.finish:
+            self.ended.append(len(self.indexes))
         self.indexes.append(choice.index)
         self.texts.append(choice.text)
         self.ids.append(choice.ids)
@@ -110,9 +115,7 @@ class Chunks:
 
         Where chunks do not tell their tokens, an end at the length asked for proves none: a chunk may have had two.
         """
-        ends = {
-            row for row, finish in enumerate(self.finishes) if finish and not self.texts[row] and tokens_of[row] < 0
-        }
+        ends = {row for row in self.ended if not self.texts[row] and tokens_of[row] < 0}
         if not ends:
             return ends
         events = [tokens for text, tokens in zip(self.texts, tokens_of, strict=True) if text or tokens > 0]

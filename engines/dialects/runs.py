@@ -10,7 +10,7 @@ fit, or is no plain value of its kind, is left to the plain decoder, event by ev
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate, pairwise
@@ -101,25 +101,20 @@ def _meaning(data: bytes, meaning_of: MeaningOf) -> Meaning | None:
     return meaning_of(value) if isinstance(value, dict) else None
 
 
-def find_run(content: bytes, start: int, template: Template) -> Run | None:
+def find_run(content: bytes, start: int, template: Template, pieces: Sequence[bytes] = ()) -> Run | None:
     """The events of the template behind the one at `start`; `None` where there are none to be had.
 
-    The last one before something else is not among them, for it is told by its successor.
+    `pieces`: the content from `start` on, as it was framed. Where each of them is an event nothing needs to be looked
+    for; else the last event before something else is not found, for it is told by its successor.
     """
-    first, *gaps, last = template.literals
-    between = last + _CLOSING + first
-    stop = content.rfind(between, start)
-    if stop < 0 or not content.startswith(first, start) or any(mark in content for mark in (_BREAK, *_GAPS)):
+    gaps = template.literals[1:-1]
+    if any(mark in content for mark in (_BREAK, *_GAPS)):
         return None
-    marked = _put(_BREAK, between, content[start + len(first) : stop], at=len(last))
-    for gap, mark in zip(gaps, _GAPS, strict=False):
-        marked = _put(mark, gap, marked, at=0)
-    # Put back in their places the literals give the content again, so what is in between is all there is to know.
-    pieces, order = marked.split(_BREAK), b"".join(_GAPS[: len(gaps)])
-    if marked.translate(None, _NOT_MARKS) != _BREAK.join([order] * len(pieces)):
-        pieces = pieces[: next(k for k, piece in enumerate(pieces) if piece.translate(None, _NOT_MARKS) != order)]
+    events = _cut_as_framed(content, start, template, pieces) or _cut_anywhere(content, start, template)
+    if gaps:
+        events = _mark_gaps(events, gaps)
     step = len(gaps) + 1
-    values = pieces if step == 1 else _BREAK.join(pieces).translate(_TO_BREAKS).split(_BREAK)
+    values = events if step == 1 else _BREAK.join(events).translate(_TO_BREAKS).split(_BREAK)
     texts = _texts(values[template.text_at :: step])
     most = len(texts)
     counts: list[int] | None = None
@@ -131,8 +126,44 @@ def find_run(content: bytes, start: int, template: Template) -> Run | None:
     if most < 2:
         return None
     same = sum(map(len, template.literals)) + len(_CLOSING) - len(gaps)
-    ends = list(accumulate([len(piece) + same for piece in pieces[:most]], initial=start - 1))[2:]
+    ends = list(accumulate([len(event) + same for event in events[:most]], initial=start - 1))[2:]
     return Run(texts[1:most], None if counts is None else counts[1:most], ends, ends[-1] + 1)
+
+
+def _cut_as_framed(content: bytes, start: int, template: Template, pieces: Sequence[bytes]) -> list[bytes]:
+    """What is between the first and the last literal of each event; [] where pieces and events do not go together."""
+    first, last = template.literals[0], template.literals[-1] + _CLOSING
+    number = len(pieces)
+    while number and not (pieces[number - 1].startswith(first) and pieces[number - 1].endswith(last)):
+        number -= 1  # the last of a stream are of another kind
+    opening, closing = len(first), -len(last)
+    events = [piece[opening:closing] for piece in pieces[:number]]
+    # That they are the content again is all there is to know, whatever the pieces were. Some may be several events.
+    whole = b"".join((first, (last + first).join(events), last))
+    fits = number > 0 and content.startswith(whole, start) and b"\n" not in b"".join(events)
+    return events if fits else []
+
+
+def _cut_anywhere(content: bytes, start: int, template: Template) -> list[bytes]:
+    """The same, wherever chunks begin and end."""
+    first, last = template.literals[0], template.literals[-1]
+    between = last + _CLOSING + first
+    stop = content.rfind(between, start)
+    if stop < 0 or not content.startswith(first, start):
+        return []
+    return _put(_BREAK, between, content[start + len(first) : stop], at=len(last)).split(_BREAK)
+
+
+def _mark_gaps(events: list[bytes], gaps: Sequence[bytes]) -> list[bytes]:
+    """Each event with marks in the places of what stays the same in it, up to the first that has not all of them."""
+    marked = _BREAK.join(events)
+    for gap, mark in zip(gaps, _GAPS, strict=False):
+        marked = _put(mark, gap, marked, at=0)
+    # Put back in their places the literals give the content again, so what is in between is all there is to know.
+    events, order = marked.split(_BREAK), b"".join(_GAPS[: len(gaps)])
+    if marked.translate(None, _NOT_MARKS) != _BREAK.join([order] * len(events)):
+        events = events[: next(k for k, event in enumerate(events) if event.translate(None, _NOT_MARKS) != order)]
+    return events
 
 
 def _put(mark: bytes, literal: bytes, data: bytes, *, at: int) -> bytes:
@@ -153,7 +184,7 @@ def _texts(values: list[bytes]) -> list[str]:
     """The strings, up to the first that is none."""
     whole = b"".join(values)
     if whole.isascii() and _SPECIAL.search(whole) is None:
-        return list(map(bytes.decode, values))
+        return _BREAK.join(values).decode().split(_BREAK.decode())
     return list(_strings(values))
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from engines.contract import Capture, Completion, Dialect, GenerationRequest
-from engines.dialects.reading import Tally, count, understand
+from engines.dialects.reading import understand
+from engines.dialects.tally import Tally, count
 from engines.errors import RequestNotPossible
 
 

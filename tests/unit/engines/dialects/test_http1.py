@@ -18,7 +18,7 @@ from engines.dialects.http1 import (
     ResponseFramer,
     are_whole_chunks,
 )
-from engines.dialects.http1_response import ParsedResponse, split_response
+from engines.dialects.http1_response import CLOSING_BYTES, ParsedResponse, split_response
 from tests.fakes.captures import chunked, cut, head
 
 JSON_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
@@ -214,8 +214,8 @@ def test_content_offsets_point_into_the_raw_bytes(pieces: list[bytes], end: int)
     parsed = split_response(raw)
     end = end % len(parsed.content) + 1
     # All content up to `end`, and no more, is known once the raw bytes up to there are.
-    piece = bisect_left(parsed.content_starts, end) - 1
-    raw_end = parsed.raw_starts[piece] + end - parsed.content_starts[piece]
+    piece = bisect_left(parsed.content_ends, end)
+    raw_end = parsed.raw_ends[piece] - CLOSING_BYTES - (parsed.content_ends[piece] - end)
     assert split_response(raw[:raw_end]).content == parsed.content[:end]
     assert len(split_response(raw[: raw_end - 1]).content) == end - 1
 

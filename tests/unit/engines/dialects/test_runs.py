@@ -72,8 +72,8 @@ def test_a_stream_as_engines_send_it_is_taken_in_one_run(dialect: Dialect, runni
     events = [*map(written, values), b"data: [DONE]\n\n"]
     found: list[Run] = []
 
-    def spy(content: bytes, start: int, template: Template) -> Run | None:
-        run = find_run(content, start, template)
+    def spy(content: bytes, start: int, template: Template, pieces: list[bytes]) -> Run | None:
+        run = find_run(content, start, template, pieces)
         found.extend([run] if run else [])
         return run
 
@@ -127,14 +127,18 @@ BLOTS = st.sampled_from(
     edits=st.lists(st.tuples(st.integers(0, 5_000), st.integers(0, 12), st.one_of(BLOTS, st.just(b""))), max_size=4),
     everywhere=st.none() | st.tuples(st.sampled_from([b'"id"', b'"text"', b'"usage"', b'"delta"', b" tok"]), BLOTS),
     ended=st.sampled_from(["complete", "eof", "timeout"]),
+    together=st.integers(0, 2),
 )
-@example(OPENAI_COMPLETIONS, 5, True, True, [(100, 0, b"data: [DONE]\n\n")], None, "complete")
-@example(OPENAI_COMPLETIONS, 5, True, True, [], (b'"text"', b'"text":"",'), "complete")
-@example(OPENAI_COMPLETIONS, 5, True, True, [], (b'"usage"', b'"total_tokens":7,'), "complete")
+@example(OPENAI_COMPLETIONS, 5, True, True, [(100, 0, b"data: [DONE]\n\n")], None, "complete", 0)
+@example(OPENAI_COMPLETIONS, 5, True, True, [], (b'"text"', b'"text":"",'), "complete", 0)
+@example(OPENAI_COMPLETIONS, 5, True, True, [], (b'"usage"', b'"total_tokens":7,'), "complete", 0)
+@example(OPENAI_COMPLETIONS, 5, False, True, [(300, 0, b'"')], None, "complete", 1)
+@example(OPENAI_COMPLETIONS, 5, False, True, [(300, 0, b"\n\n")], None, "complete", 1)
 def test_any_damage(
     dialect: Dialect, number: int, running: bool, done: bool, edits: list[tuple[int, int, bytes]],
-    everywhere: tuple[bytes, bytes] | None, ended: str,
+    everywhere: tuple[bytes, bytes] | None, ended: str, together: int,
 ) -> None:  # fmt: skip
+    """`together`: so many events in a chunk; 0: no chunks."""
     content = b"".join(written(chunk(dialect, " tok", k if running else None)) for k in range(1, number + 1))
     content += written(chunk(dialect, "", number if running else None, reason="stop")) + b"data: [DONE]\n\n" * done
     if everywhere is not None:
@@ -142,7 +146,12 @@ def test_any_damage(
     for place, length, blot in edits:
         at = place % (len(content) + 1)
         content = content[:at] + blot + content[at + length :]
-    both_ways(dialect, [head(content_length=str(len(content))) + content], ended)
+    if not together:
+        both_ways(dialect, [head(content_length=str(len(content))) + content], ended)
+        return
+    events = [event + b"\n\n" for event in content.split(b"\n\n")]
+    chunks = [b"".join(events[k : k + together]) for k in range(0, len(events), together)]
+    both_ways(dialect, [head(transfer_encoding="chunked"), *chunked(chunks)], ended)
 
 
 def meaning(value: dict[str, Any]) -> tuple[str, int | None] | None:
