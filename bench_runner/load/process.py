@@ -29,6 +29,7 @@ from bench_runner.load.channel import (
     unpack_outcome,
 )
 from bench_runner.load.check import check_plan
+from bench_runner.load.connection import SO_TIMESTAMPNS
 from bench_runner.load.contract import LoadOutcome, LoadPlan, Progress, RunControl
 from bench_runner.load.outcome import join_outcomes
 from bench_runner.load.planfile import write_plan
@@ -133,7 +134,7 @@ def carry_out(plan: LoadPlan, size: int, control: RunControl) -> list[Outcome]:
         LoadFailed: one could not be started, died, or could not do its work. None is left running then.
     """
     try:
-        with _shared_files(plan, size) as (plan_fd, positions_fd), _processes() as processes:
+        with _stamps_on(), _shared_files(plan, size) as (plan_fd, positions_fd), _processes() as processes:
             for rank in range(size):
                 processes.append(LoadProcess(plan.spool, plan_fd, positions_fd, rank, size))
             if (failed := _attend(processes, control, _patience_ns(plan))) is not None:
@@ -143,6 +144,16 @@ def carry_out(plan: LoadPlan, size: int, control: RunControl) -> list[Outcome]:
         raise LoadFailed(f"the spool {plan.spool} cannot be used: {error.strerror or error}") from error
     _sample(processes, control)
     return outcomes
+
+
+@contextmanager
+def _stamps_on() -> Iterator[None]:
+    """Has the kernel stamp what comes. It begins some while after the first socket of the host asks for it, and ends
+    with the last: this one asks before load processes start, so that theirs have stamps from their first byte on.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as asking:
+        asking.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        yield
 
 
 @contextmanager
